@@ -1,0 +1,3 @@
+"""Stateful gRPC server for recurrent ONNX models."""
+
+__version__ = "0.1.0"
