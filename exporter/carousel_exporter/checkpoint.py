@@ -1,0 +1,128 @@
+"""The plain file that training leaves: the network, and all that is needed to serve it.
+
+It holds tensors, numbers, strings, lists and dictionaries only, so that it can be read without
+running any code that came with it (`torch.load(weights_only=True)`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from carousel_exporter.data import Split, Statistics
+from carousel_exporter.errors import CheckpointError
+from carousel_exporter.files import replacing
+from carousel_exporter.network import Architecture, Forecaster
+
+#: Key that marks our own checkpoints; its value is the version of their layout.
+FORMAT_KEY: Final = "carousel_checkpoint"
+FORMAT: Final = 1
+
+Fact = str | int | float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained forecaster and what it is for.
+
+    `levels` are the statistics of the inputs in plain units, (F,). `split` says at which steps of
+    the series its parts end. `facts` tell how the network came to be, for people.
+    """
+
+    forecaster: Forecaster
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    horizon: int
+    unit: str
+    levels: Statistics
+    split: Split
+    facts: dict[str, Fact]
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint; the file is there as a whole or not at all."""
+    content = {
+        FORMAT_KEY: FORMAT,
+        "architecture": dataclasses.asdict(checkpoint.forecaster.architecture),
+        "features": list(checkpoint.features),
+        "targets": list(checkpoint.targets),
+        "horizon": checkpoint.horizon,
+        "unit": checkpoint.unit,
+        "levels": {
+            "mean": checkpoint.levels.mean.tolist(),
+            "scale": checkpoint.levels.scale.tolist(),
+        },
+        "split": dataclasses.asdict(checkpoint.split),
+        "facts": dict(checkpoint.facts),
+        "state_dict": checkpoint.forecaster.state_dict(),
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint that `save` wrote. Raises CheckpointError where the file is none."""
+    content = load_tensors_safely(path)
+    if FORMAT_KEY not in content:
+        raise CheckpointError(f"{path} is not a checkpoint that `carousel-export train` wrote.")
+    return parse(content, path)
+
+
+def load_forecaster(path: Path) -> Forecaster:
+    """Read a checkpoint's network, in evaluation mode: plain units in, plain units out."""
+    return load(path).forecaster
+
+
+def parse(content: dict[str, Any], path: Path) -> Checkpoint:
+    """Make a checkpoint of a file's content. Raises CheckpointError naming what doesn't fit."""
+    if content[FORMAT_KEY] != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content[FORMAT_KEY]!r}, and this version reads format "
+            f"{FORMAT}: use the version of carousel-export that wrote it."
+        )
+    try:
+        sizes = dict(content["architecture"])
+        if sizes["targets"] is not None:
+            sizes["targets"] = tuple(sizes["targets"])
+        forecaster = Forecaster(Architecture(**sizes))
+        forecaster.load_state_dict(content["state_dict"])
+        return Checkpoint(
+            forecaster=forecaster.eval(),
+            features=tuple(content["features"]),
+            targets=tuple(content["targets"]),
+            horizon=content["horizon"],
+            unit=content["unit"],
+            levels=Statistics(*(np.array(content["levels"][key]) for key in ("mean", "scale"))),
+            split=Split(**content["split"]),
+            facts=content["facts"],
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {error}.") from error
+
+
+def load_tensors_safely(path: Path) -> dict[str, Any]:
+    """Read a .pt or .pth file without running code from it; its content must be a dictionary."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {path}.") from None
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} can't be read safely: it must hold tensors and plain values only, as "
+            "torch.save(model.state_dict(), FILE) writes them."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} can't be read as a PyTorch file: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} must hold a dictionary of tensors, and holds a {type(content).__name__}."
+        )
+    return content

@@ -1,0 +1,62 @@
+"""`carousel-export`, the command line: train, convert, verify, inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from carousel_exporter import __version__
+from carousel_exporter.commands.convert import convert
+from carousel_exporter.commands.inspect import inspect
+from carousel_exporter.commands.train import train
+from carousel_exporter.commands.verify import verify
+from carousel_exporter.errors import ExporterError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 for an error, 2 for wrong usage."""
+    try:
+        _app()(args=None if arguments is None else list(arguments), prog_name="carousel-export")
+    except ExporterError as error:
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
+        )
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help="Train recurrent networks and make them into model files that Carousel serves.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(_options)
+    for command in (train, convert, verify, inspect):
+        app.command()(command)
+    return app
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        Console().print(f"carousel-export {__version__}", highlight=False)
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""

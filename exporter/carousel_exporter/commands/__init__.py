@@ -1,0 +1,1 @@
+"""The commands of `carousel-export`, one a module. What is slow to import, they import when run."""

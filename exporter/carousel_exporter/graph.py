@@ -1,0 +1,153 @@
+"""Building blocks of ONNX graphs: a builder that names things, an LSTM layer, differences.
+
+Operators are those of opset 17 (https://onnx.ai/onnx/operators/): LSTM is version 14 there, which
+both the CPU and the CUDA kernels of ONNX Runtime know; the version of opset 22 has no CUDA kernel.
+Every array is time-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+#: The newest opset whose LSTM, Where, ScatterND and GatherElements run on every execution provider
+#: that ONNX Runtime 1.20 has, and the IR version that came with it (both read from 1.12 on).
+OPSET: Final = 17
+IR_VERSION: Final = 8
+#: Names of the two axes that differ from run to run.
+TIME: Final = "T"
+BATCH: Final = "B"
+
+Dims = Sequence[int | str]
+
+
+class GraphBuilder:
+    """Collects nodes and constants. Names of values are given back, and passed on."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, dims: Dims, *, dtype: int = TensorProto.FLOAT) -> str:
+        """Declare an input of the graph."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, list(dims)))
+        return name
+
+    def output(self, name: str, dims: Dims, *, dtype: int = TensorProto.FLOAT) -> str:
+        """Declare an output of the graph."""
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, list(dims)))
+        return name
+
+    def constant(self, name: str, value: ArrayLike, dtype: Any = np.float32) -> str:
+        """Add a constant, cast to `dtype`."""
+        array = np.ascontiguousarray(np.asarray(value, dtype))
+        self._constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add an operator with one output, which is also the node's name."""
+        self._nodes.append(
+            helper.make_node(operator, list(inputs), [output], name=output, **attributes)
+        )
+        return output
+
+    def lstm(
+        self,
+        x: str,
+        state: tuple[str, str],
+        lengths: str,
+        weights: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+        names: tuple[str, str, str],
+    ) -> str:
+        """Add an LSTM layer: x (T, B, F) to `names[0]` (T, B, H), state in and out (B, H) each.
+
+        `state` and the last two `names` are h and c. `weights` are W (4H, F), R (4H, H) and the
+        biases Wb and Rb end to end (8H,) or None, with gates in ONNX's order i, o, f, c.
+        """
+        W, R, B = weights
+        top, new_h, new_c = names
+        axis0 = self._axis(0)
+        h, c = (self.node("Unsqueeze", [s, axis0], f"{top}.{s}") for s in state)  # (1, B, H)
+        outputs = [f"{top}.Y", f"{top}.Y_h", f"{top}.Y_c"]
+        inputs = [
+            x,
+            self.constant(f"{top}.W", W[None]),
+            self.constant(f"{top}.R", R[None]),
+            "" if B is None else self.constant(f"{top}.B", B[None]),
+            lengths,
+            h,
+            c,
+        ]
+        self._nodes.append(
+            helper.make_node("LSTM", inputs, outputs, name=f"{top}.lstm", hidden_size=R.shape[1])
+        )
+        self.node("Squeeze", [outputs[1], axis0], new_h)  # (B, H)
+        self.node("Squeeze", [outputs[2], axis0], new_c)  # (B, H)
+        return self.node("Squeeze", [outputs[0], self._axis(1)], top)  # (T, 1, B, H) → (T, B, H)
+
+    def differences(
+        self, x: str, lengths: str, features: int, states: tuple[str, str], new: tuple[str, str]
+    ) -> str:
+        """Add the change of x from step to step, (T, B, F); a session's first step has none: 0.
+
+        `states` are the previous input (B, F) and whether there was one (B, 1), 0 or 1; `new` the
+        names of both after the run. The new previous input is that of each row's last valid step;
+        it is picked with GatherElements, because GatherND can't be replayed in a CUDA graph.
+        """
+        previous, seen = states
+        zero, one, minus_one = (
+            self.constant(f"changes.{name}", [value], np.int64)
+            for name, value in (("zero", 0), ("one", 1), ("minus_one", -1))
+        )
+        first = self.node("Slice", [x, zero, one, zero], "changes.first")  # (1, B, F)
+        had = self.node(
+            "Greater", [seen, self.constant("changes.none", 0.0)], "changes.had"
+        )  # (B, 1)
+        before = self.node("Where", [had, previous, first], "changes.before")  # (1, B, F)
+        longer = self.node("Concat", [before, x], "changes.longer", axis=0)  # (T + 1, B, F)
+        shifted = self.node("Slice", [longer, zero, minus_one, zero], "changes.shifted")
+        last = self.node(
+            "Sub", [lengths, self.constant("changes.step", 1, np.int32)], "changes.last"
+        )  # (B,)
+        shape = self.constant("changes.column", [1, -1, 1], np.int64)
+        column = self.node("Reshape", [last, shape], "changes.last_column")  # (1, B, 1)
+        wide = self.constant("changes.width", [1, 1, features], np.int64)
+        index = self.node("Expand", [column, wide], "changes.index")  # (1, B, F)
+        kept = self.node("GatherElements", [x, index], "changes.kept", axis=0)  # (1, B, F)
+        self.node("Squeeze", [kept, self._axis(0)], new[0])  # (B, F)
+        self.node("Max", [seen, self.constant("changes.some", 1.0)], new[1])  # (B, 1)
+        return self.node("Sub", [x, shifted], "changes")
+
+    def model(self, name: str, producer: tuple[str, str]) -> onnx.ModelProto:
+        """Return the model, checked by `onnx.checker`; `producer` is a name and a version."""
+        graph = helper.make_graph(
+            self._nodes, name, self._inputs, self._outputs, initializer=self._constants
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name=producer[0],
+            producer_version=producer[1],
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _axis(self, axis: int) -> str:
+        name = f"axis{axis}"
+        if all(constant.name != name for constant in self._constants):
+            self.constant(name, [axis], np.int64)
+        return name
+
+
+def onnx_gates(weight: np.ndarray) -> np.ndarray:
+    """Put the gates on axis 0, (4H, …), from PyTorch's order i, f, g, o into ONNX's i, o, f, c."""
+    i, f, g, o = np.split(weight, 4)
+    return np.concatenate([i, o, f, g])

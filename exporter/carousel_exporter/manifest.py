@@ -1,0 +1,81 @@
+"""What a model file says of itself: writing it into the file, reading it out again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import onnx
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from carousel.v1.manifest_pb2 import ModelManifest
+from carousel.wire import MANIFEST_FORMAT, MANIFEST_KEY
+from carousel_exporter.errors import ModelFileError
+
+#: Key of the metadata under which we note, for `verify`, what usual values look like: for each
+#: tensor "mean" and "scale" and, where values are best drawn as a walk, those of the "changes".
+STATISTICS_KEY: Final = "carousel.exporter.statistics"
+
+TensorStatistics = dict[str, list[float]]
+
+
+def attach(
+    model: onnx.ModelProto,
+    manifest: ModelManifest,
+    statistics: Mapping[str, TensorStatistics],
+) -> None:
+    """Put a manifest and statistics into a model's metadata, in place of what is there."""
+    text = json_format.MessageToJson(manifest, preserving_proto_field_name=True)
+    properties = {MANIFEST_KEY: text}
+    if statistics:
+        properties[STATISTICS_KEY] = json.dumps(statistics)
+    onnx.helper.set_model_props(model, properties)
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file. Raises ModelFileError where it is none."""
+    try:
+        return onnx.load(path)
+    except FileNotFoundError:
+        raise ModelFileError(f"There is no file {path}.") from None
+    except (OSError, DecodeError) as error:
+        raise ModelFileError(f"{path} can't be read as an ONNX file: {error}.") from error
+
+
+def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:
+    """Return a model's manifest. Raises ModelFileError where there is none that we can read."""
+    text = _properties(model).get(MANIFEST_KEY)
+    if text is None:
+        raise ModelFileError(
+            f"{path} has no manifest (metadata {MANIFEST_KEY!r}), so it is not a Carousel model: "
+            "make one with `carousel-export convert`."
+        )
+    try:
+        manifest = json_format.Parse(text, ModelManifest())
+    except json_format.ParseError as error:
+        raise ModelFileError(f"The manifest of {path} can't be read: {error}.") from error
+    if not 1 <= manifest.format <= MANIFEST_FORMAT:
+        raise ModelFileError(
+            f"The manifest of {path} has format {manifest.format}, and this version reads formats "
+            f"1 to {MANIFEST_FORMAT}."
+        )
+    return manifest
+
+
+def read_statistics(model: onnx.ModelProto) -> dict[str, TensorStatistics]:
+    """Return what `attach` noted of usual values, by tensor; empty where nothing was.
+
+    Raises ModelFileError where it can't be read.
+    """
+    text = _properties(model).get(STATISTICS_KEY, "{}")
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise ModelFileError(f"The metadata {STATISTICS_KEY!r} can't be read: {error}.") from error
+
+
+def _properties(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}

@@ -1,0 +1,116 @@
+"""Where a model file comes from: our own checkpoint, or a network made by others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from carousel_exporter import checkpoint, foreign
+from carousel_exporter.checkpoint import Checkpoint
+from carousel_exporter.errors import SettingsError
+from carousel_exporter.manifest import TensorStatistics
+from carousel_exporter.network import Forecaster
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what its model file is to say of it.
+
+    `columns` are what the inputs are, F of them or none known; `answers` likewise, O. `statistics`
+    tell what usual values of `x` and `y` look like. `provenance` is for people.
+    """
+
+    forecaster: Forecaster
+    columns: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    unit: str = ""
+    horizon: int = 0
+    statistics: dict[str, TensorStatistics] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Normalisation that a network made by others was trained with; an empty one is none.
+
+    The network sees (x - mean) / scale, and the answer is its own times `output_scale` plus
+    `output_mean`.
+    """
+
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    output_mean: tuple[float, ...] = ()
+    output_scale: tuple[float, ...] = ()
+
+
+def read_source(path: Path, renames: Sequence[str] = (), scaling: Scaling | None = None) -> Source:
+    """Read a checkpoint of ours or a network made by others, whichever the file holds.
+
+    `renames` are OLD=NEW pairs and `scaling` the normalisation, for the latter only. Raises
+    CheckpointError, SettingsError.
+    """
+    tensors = foreign.read_tensors(path)
+    origin = {"weights": path.name, "weights_sha256": sha256(path), "torch": torch.__version__}
+    if checkpoint.FORMAT_KEY in tensors:
+        if renames or scaling:
+            raise SettingsError(
+                f"{path} is a checkpoint of carousel-export: it needs no --map and no scaling."
+            )
+        return _own_source(checkpoint.parse(tensors, path), origin)
+    tensors = foreign.rename(foreign.unwrap(tensors), foreign.parse_renames(renames))
+    forecaster = foreign.recognise(tensors)
+    statistics = _rescale(forecaster, scaling) if scaling else {}
+    return Source(forecaster, statistics=statistics, provenance=origin)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in lower-case hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_source(own: Checkpoint, origin: dict[str, str]) -> Source:
+    network = own.forecaster
+    usual: TensorStatistics = {
+        "mean": own.levels.mean.tolist(),
+        "scale": own.levels.scale.tolist(),
+    }
+    if network.architecture.targets is not None:
+        usual["change_mean"] = network.input_mean.tolist()
+        usual["change_scale"] = network.input_scale.tolist()
+    return Source(
+        forecaster=network,
+        columns=own.features,
+        answers=own.targets,
+        unit=own.unit,
+        horizon=own.horizon,
+        statistics={"x": usual, "y": {"scale": network.output_scale.tolist()}},
+        provenance=origin | {name: str(value) for name, value in own.facts.items()},
+    )
+
+
+def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatistics]:
+    """Put a scaling into the network's buffers, and return what it says of usual values."""
+    for name in ("mean", "scale", "output_mean", "output_scale"):
+        values: tuple[float, ...] = getattr(scaling, name)
+        buffer: torch.Tensor = getattr(forecaster, name if "_" in name else f"input_{name}")
+        if values and len(values) != len(buffer):
+            raise SettingsError(
+                f"--{name.replace('_', '-')} must give {len(buffer)} numbers, one a column, not "
+                f"{len(values)}."
+            )
+        if "scale" in name and 0.0 in values:
+            raise SettingsError(f"--{name.replace('_', '-')} must not hold a 0.")
+        if values:
+            buffer.copy_(torch.tensor(values))
+    return {
+        "x": {
+            "mean": forecaster.input_mean.tolist(),
+            "scale": forecaster.input_scale.abs().tolist(),
+        },
+        "y": {"scale": forecaster.output_scale.abs().tolist()},
+    }

@@ -1,0 +1,114 @@
+"""A forecasting task: a series, its split, what goes in, what is asked for, how both are scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from carousel_exporter import data
+from carousel_exporter.data import Array, Series, Split, Statistics
+from carousel_exporter.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Forecast `targets` from `features`, `horizon` steps ahead.
+
+    `inputs` is (N, F) and `truth` (N, O), both in plain units over the whole series. `places` says
+    where the targets lie among the features in changes mode, and is None in levels mode. `levels`,
+    `input` and `output` are statistics of the training part alone: of the inputs as they come, of
+    what the network sees of them, (F,) both, and of what it answers, (O,).
+    """
+
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    horizon: int
+    inputs: Array
+    truth: Array
+    split: Split
+    places: tuple[int, ...] | None
+    levels: Statistics
+    input: Statistics
+    output: Statistics
+
+    def sample_targets(self) -> Array:
+        """Return what the network is to answer at each step, (N - horizon, O), scaled."""
+        ahead = self.truth[self.horizon :]
+        if self.places is not None:
+            ahead = ahead - self.truth[: -self.horizon]
+        return (ahead - self.output.mean) / self.output.scale
+
+
+def make_task(
+    series: Series,
+    *,
+    targets: Sequence[str],
+    features: Sequence[str] = (),
+    horizon: int,
+    in_changes: bool | None = None,
+    validation: float = 0.15,
+    test: float = 0.15,
+) -> Task:
+    """Set up a task; `in_changes` None means changes mode wherever every target is a feature.
+
+    Raises SettingsError where the series is too short, the horizon is no positive number, or
+    changes mode is asked for with a target that is not among the features.
+    """
+    if horizon < 1:
+        raise SettingsError(f"The horizon must be at least 1 step, not {horizon}.")
+    targets = tuple(dict.fromkeys(targets))
+    features = tuple(dict.fromkeys(features)) or series.columns
+    _check_columns(series, targets, features)
+    missing = [name for name in targets if name not in features]
+    if in_changes and missing:
+        raise SettingsError(
+            f"Changes mode needs every target among the features, and {missing[0]!r} is not: "
+            f"add it to --features, or use --levels."
+        )
+    places = None
+    if in_changes or (in_changes is None and not missing):
+        places = tuple(features.index(name) for name in targets)
+    split = data.split_by_time(
+        len(series.values), validation=validation, test=test, horizon=horizon
+    )
+    inputs, truth = series.select(features), series.select(targets)
+    known, asked = inputs[: split.train], truth[: split.train]
+    in_changes = places is not None
+    return Task(
+        features=features,
+        targets=targets,
+        horizon=horizon,
+        inputs=inputs,
+        truth=truth,
+        split=split,
+        places=places,
+        levels=data.statistics(known),
+        input=data.statistics(data.changes(known, 1) if in_changes else known),
+        output=data.statistics(data.changes(asked, horizon) if in_changes else asked),
+    )
+
+
+def part_of_samples(task: Task, part: str) -> slice:
+    """Return the steps t of a part ("train", "validation" or "test") whose target lies in it too.
+
+    The target of step t is the value at t + horizon, so a part's last `horizon` steps are left
+    out: no part is trained or judged on a value of the next.
+    """
+    starts = {"train": 0, "validation": task.split.train, "test": task.split.validation}
+    ends = {
+        "train": task.split.train,
+        "validation": task.split.validation,
+        "test": task.split.test,
+    }
+    return slice(starts[part], ends[part] - task.horizon)
+
+
+def _check_columns(series: Series, targets: Sequence[str], features: Sequence[str]) -> None:
+    if not targets:
+        raise SettingsError("There must be at least one target column.")
+    for name in (*targets, *features):
+        if name not in series.columns:
+            raise SettingsError(
+                f"There is no column of numbers called {name!r}; there are "
+                f"{', '.join(series.columns)}."
+            )
