@@ -1,0 +1,87 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from carousel_exporter import checkpoint
+from carousel_exporter.checkpoint import Checkpoint
+from carousel_exporter.data import Split, Statistics
+from carousel_exporter.errors import CheckpointError
+
+from .builders import make_forecaster
+
+
+@pytest.fixture
+def made():
+    return Checkpoint(
+        forecaster=make_forecaster(layers=2, targets=(1,)),
+        features=("a", "b"),
+        targets=("b",),
+        horizon=4,
+        unit="ppm",
+        levels=Statistics(np.array([1.5, 2]), np.array([0.25, 4])),
+        split=Split(70, 85, 100),
+        facts={"seed": 3, "data": "s.csv"},
+    )
+
+
+def test_what_was_saved_comes_back(made, tmp_path):
+    path = tmp_path / "deep" / "c.pt"
+    checkpoint.save(made, path)
+    found = checkpoint.load(path)
+    for field in ("features", "targets", "horizon", "unit", "split", "facts"):
+        assert getattr(found, field) == getattr(made, field)
+    np.testing.assert_array_equal(found.levels.mean, made.levels.mean)
+    np.testing.assert_array_equal(found.levels.scale, made.levels.scale)
+    assert found.forecaster.architecture == made.forecaster.architecture
+    assert not found.forecaster.training
+    x = torch.randn(7, 2, 2)
+    assert torch.equal(checkpoint.load_forecaster(path)(x)[0], made.forecaster(x)[0])
+    assert [p.name for p in path.parent.iterdir()] == ["c.pt"]
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    torch.save(make_forecaster(), path)
+    with pytest.raises(CheckpointError, match="can't be read safely"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a": torch.ones(1)}, "is not a checkpoint"),
+        ([torch.ones(1)], "holds a list"),
+        ({checkpoint.FORMAT_KEY: 9}, "format 9"),
+        ({checkpoint.FORMAT_KEY: 1}, "damaged"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, words):
+    path = tmp_path / "c.pt"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(path)
+
+
+def test_garbage_is_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match=r"c\.pt"):
+        checkpoint.load(path)
+
+
+def test_a_failure_leaves_the_old_file_whole(made, tmp_path, monkeypatch):
+    path = tmp_path / "c.pt"
+    checkpoint.save(made, path)
+    before = path.read_bytes()
+
+    def fail(_content, file):
+        file.write_bytes(b"half")
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError):
+        checkpoint.save(dataclasses.replace(made, horizon=5), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]

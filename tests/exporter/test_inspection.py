@@ -1,0 +1,65 @@
+import subprocess
+import sys
+
+import onnx
+import pytest
+
+from carousel_exporter.errors import ModelFileError
+from carousel_exporter.inspection import inspect
+
+from .builders import make_forecaster, make_model
+from .mutants import rigid_model, step_model
+
+
+def test_figures_are_those_of_the_equations(tmp_path):
+    F, H, O = 3, 16, 2  # noqa: E741
+    forecaster = make_forecaster(features=F, hidden=H, layers=2, outputs=O)
+    found = inspect(make_model(tmp_path / "m.onnx", forecaster))
+    assert found.multiply_adds == 4 * H * (F + H) + 4 * H * (H + H) + H * O
+    assert found.flops == 2 * found.multiply_adds
+    assert found.state_bytes == 4 * (H + H) * 2
+    scaling = 2 * F + 2 * O
+    assert found.parameters == sum(p.numel() for p in forecaster.parameters()) + scaling
+    assert found.opset == 17
+    assert found.operators["LSTM"] == 2
+    assert found.file_bytes == (tmp_path / "m.onnx").stat().st_size
+
+
+def test_other_forms_are_read_too(tmp_path):
+    assert inspect(step_model(tmp_path / "s.onnx")).state_bytes == 16
+    assert inspect(rigid_model(tmp_path / "r.onnx")).multiply_adds == 0
+
+
+def test_a_file_without_manifest_is_said_to_have_none(tmp_path):
+    path = rigid_model(tmp_path / "r.onnx")
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {})
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match="has no manifest"):
+        inspect(path)
+
+
+def test_a_damaged_manifest_is_said_to_be(tmp_path):
+    path = rigid_model(tmp_path / "r.onnx")
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"carousel.manifest": "{"})
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match=r"manifest of .* can't be read"):
+        inspect(path)
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\xff\xff not onnx")
+    with pytest.raises(ModelFileError, match="can't be read as an ONNX file"):
+        inspect(path)
+    with pytest.raises(ModelFileError, match="no file"):
+        inspect(tmp_path / "gone.onnx")
+
+
+def test_inspecting_and_verifying_import_no_torch():
+    code = (
+        "import sys, carousel_exporter.cli, carousel_exporter.inspection, "
+        "carousel_exporter.verification; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
