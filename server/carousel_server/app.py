@@ -1,0 +1,234 @@
+"""The composition root: from settings to a server that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import grpc
+
+from carousel.v1 import sessions_pb2
+from carousel_server import __version__, log
+from carousel_server.catalog import Catalog, Served
+from carousel_server.engine import controls
+from carousel_server.engine.directory import Directory
+from carousel_server.engine.driver import Driver
+from carousel_server.engine.engine import Engine, EngineLimits
+from carousel_server.errors import ConfigError
+from carousel_server.http import HttpServer
+from carousel_server.lifecycle import Lifecycle
+from carousel_server.loading import Loaded, load_models
+from carousel_server.metrics import Metrics
+from carousel_server.rpc.build import Health, build_server
+from carousel_server.rpc.models import ModelService
+from carousel_server.rpc.server import ServerService
+from carousel_server.rpc.sessions import SessionService
+from carousel_server.rpc.steps import StepGate
+from carousel_server.rpc.stream import OpenStreams
+from carousel_server.runtime.device import choose_device
+from carousel_server.settings import Settings, split_address
+
+_SWEEP_SECONDS = 1.0
+_PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not alive
+
+
+class App:
+    """One server process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lifecycle = Lifecycle()
+        self._metrics = Metrics(__version__)
+        self._directory = Directory(settings.max_sessions)
+        self._streams = OpenStreams()
+        self._stop = asyncio.Event()
+        self._failed = False
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, announce: Callable[[str], None]) -> int:
+        """Load, serve, and return the exit status when the server was stopped.
+
+        Args:
+            announce: told "HOST:PORT HOST:PORT", the gRPC address first, once all is ready.
+
+        Raises:
+            CarouselError: the server can't start; the message says why.
+
+        """
+        settings = self._settings
+        device, why = choose_device(settings.device)
+        log.get().info("device chosen", device=str(device), why=why)
+        loaded = await asyncio.to_thread(load_models, settings, device)
+        served, engines = self._engines(loaded)
+        catalog = Catalog(served)
+        self._metrics.watch(lambda: engines)
+
+        health = Health(catalog)
+        server = self._grpc_server(catalog, health)
+        grpc_address = _bind(server, settings.address)
+        http = self._http_server()
+        self._handle_signals()
+        await server.start()
+        await health.set(serving=True)
+        sweeper = asyncio.create_task(self._sweep(catalog))
+        http.start()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self._lifecycle.ready = True
+        host, _ = split_address(settings.metrics_address)
+        announce(f"{grpc_address} {_join(host, http.port)}")
+
+        await self._stop.wait()
+        await self._drain(catalog, health)
+        sweeper.cancel()
+        await server.stop(grace=1.0)
+        for model in catalog.all():
+            await model.driver.stop()
+        http.stop()
+        log.get().info("stopped", failed=self._failed)
+        return int(self._failed)
+
+    def _engines(self, loaded: list[Loaded]) -> tuple[list[Served], list[tuple[str, Engine]]]:
+        settings, served, engines = self._settings, [], []
+        limits = engine_limits(settings)
+        for number, item in enumerate(loaded):
+            entry, model = item.entry, item.model
+            self._metrics.load_seconds.labels(entry.name, entry.version).set(item.seconds)
+            engine = Engine(
+                number=number,
+                runner=model,
+                directory=self._directory,
+                limits=limits,
+                observer=self._metrics.observer(entry.name),
+            )
+            driver = Driver(
+                engine,
+                name=f"{entry.name}/{entry.version}",
+                loop=self._loop,
+                inline_steps=item.inline_steps,
+                on_crash=self._crashed,
+            )
+            engines.append((entry.name, engine))
+            served.append(
+                Served(
+                    name=entry.name,
+                    version=entry.version,
+                    number=number,
+                    sha256=item.file.sha256,
+                    manifest=item.file.manifest,
+                    spec=model.spec,
+                    driver=driver,
+                )
+            )
+        return served, engines
+
+    def _grpc_server(self, catalog: Catalog, health: Health) -> grpc.aio.Server:
+        gate = StepGate(
+            catalog,
+            lifecycle=self._lifecycle,
+            limits=engine_limits(self._settings),
+            clock=time.monotonic,
+        )
+        return build_server(
+            self._settings,
+            sessions=SessionService(catalog, self._directory, gate, self._streams, self._lifecycle),
+            models=ModelService(catalog),
+            info=ServerService(self._settings, self._lifecycle, __version__),
+            health_service=health,
+            metrics=self._metrics,
+        )
+
+    def _http_server(self) -> HttpServer:
+        address = self._settings.metrics_address
+        try:
+            return HttpServer(
+                address,
+                self._metrics.registry,
+                alive=self._loop_answers,
+                ready=lambda: self._lifecycle.ready and not self._lifecycle.draining,
+            )
+        except OSError as error:
+            raise ConfigError(f"--metrics-address {address}: {error.strerror}") from error
+
+    def _loop_answers(self) -> bool:
+        """Whether the event loop still turns; called on the HTTP server's threads."""
+        try:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result(_PROBE_SECONDS)
+        except (TimeoutError, RuntimeError):
+            return False
+        return not self._failed
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            log.get().warning("stopping at once", signal=number.name)
+            os._exit(128 + number)
+        log.get().info("stopping", signal=number.name)
+        self._stop.set()
+
+    def _crashed(self, error: BaseException) -> None:
+        log.get().error("the engine failed", exc_info=error)
+        self._failed = True
+        self._stop.set()
+
+    async def _sweep(self, catalog: Catalog) -> None:
+        """Let idle sessions expire."""
+        idle = self._settings.expire_after
+        while idle:
+            await asyncio.sleep(min(_SWEEP_SECONDS, idle / 2))
+            for model in catalog.all():
+                if expired := await model.driver.control(controls.Expire(idle)):
+                    log.get().info("sessions expired", model=model.name, sessions=expired)
+
+    async def _drain(self, catalog: Catalog, health: Health) -> None:
+        """Take nothing new, finish what is queued, tell the clients."""
+        self._lifecycle.draining = True
+        await health.set(serving=False)
+        seconds = self._settings.drain_seconds
+        self._streams.notify(lambda: _notice(seconds))
+        until = time.monotonic() + seconds
+        await _poll(lambda: all(model.driver.idle for model in catalog.all()), until)
+        self._streams.end()
+        await _poll(lambda: not len(self._streams), until)
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """Return the engine's part of the settings."""
+    return EngineLimits(
+        queue_rows=settings.queue_rows,
+        queue_bytes=settings.queue_bytes,
+        max_chunk=settings.max_chunk,
+        max_steps_per_tick=settings.max_steps_per_tick,
+    )
+
+
+async def _poll(condition: Callable[[], bool], until: float) -> None:
+    """Wait for a condition that nobody announces, or for a time on the monotonic clock."""
+    while not condition() and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+def _notice(seconds: float) -> sessions_pb2.StreamResponse:
+    response = sessions_pb2.StreamResponse()
+    response.draining.leaves_in.FromMilliseconds(int(seconds * 1000))
+    return response
+
+
+def _bind(server: grpc.aio.Server, address: str) -> str:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(f"--address {address}: it can't be bound; is it in use?") from error
+    return _join(split_address(address)[0], port)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

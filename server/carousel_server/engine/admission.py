@@ -1,0 +1,61 @@
+"""How rows get their places: handles to entries, tickets, and what is wrong from the start."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel_server.engine.cohort import Cohort
+from carousel_server.engine.inputs import faults
+from carousel_server.engine.status import RowStatus
+from carousel_server.engine.table import SessionTable
+from carousel_server.spec import ModelSpec
+
+#: Why a row has no place in its session's order.
+_WORDS = {
+    RowStatus.STALE_HANDLE: "the handle is no longer valid: the session was closed, or attached "
+    "elsewhere",
+    RowStatus.NOT_FOUND: "no session has this handle",
+    RowStatus.EXPIRED: "the session was idle for too long and is gone",
+    RowStatus.DUPLICATE: "the handle stands in an earlier row of this message; join their chunks",
+}
+
+
+def admit(cohort: Cohort, table: SessionTable, spec: ModelSpec) -> None:
+    """Give the rows of a cohort their places behind all that came before.
+
+    Rows without a session, and second rows of one in a message, are over at once. A row with a
+    faulty input still takes its place: what is queued behind it must not run before it has failed.
+    """
+    cohort.entries, status = table.resolve(cohort.handles)
+    status = _mark_duplicates(cohort, table, status)
+    if status.any():
+        _turn_away(cohort, status)
+    cohort.tickets[cohort.pending] = table.draw(cohort.entries[cohort.pending])
+    for row, why in faults(cohort, spec):
+        if cohort.status[row] == 0:
+            cohort.status[row] = RowStatus.INVALID
+            cohort.explain(row, why)
+
+
+def _mark_duplicates(
+    cohort: Cohort, table: SessionTable, status: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    bounds = cohort.first_row.tolist()
+    for index, batch in enumerate(cohort.batches):
+        if batch.rows == 1:
+            continue
+        of_batch = slice(bounds[index], bounds[index + 1])
+        first = table.first_places(cohort.entries[of_batch])
+        if first is not None:
+            again = (status[of_batch] == 0) & ~first
+            status[of_batch][again] = RowStatus.DUPLICATE
+    return status
+
+
+def _turn_away(cohort: Cohort, status: NDArray[np.uint8]) -> None:
+    rows = np.flatnonzero(status)
+    cohort.status[rows] = status[rows]
+    for row in rows.tolist():
+        cohort.explain(row, _WORDS[RowStatus(cohort.status[row])])
+    cohort.finish(rows, np.zeros(len(rows), np.int64))

@@ -1,0 +1,137 @@
+"""Who runs an engine's turns: its own thread, or the event loop when there is little to do.
+
+A thread hand-off each way costs more than a small step. So an idle engine steps where the request
+arrived: at the end of the event loop's turn, with all that came in during it. When a turn leaves
+work behind, or a lot comes in at once, the thread takes over until nothing is left. A lock says
+whose turn it is; the loop never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from carousel_server.engine.batch import StepBatch
+from carousel_server.engine.controls import Call, Control
+from carousel_server.engine.engine import Delivery, Engine
+from carousel_server.errors import CarouselError
+
+_Result = TypeVar("_Result")
+
+
+class Driver:
+    """Runs the turns of one engine. All methods are called on the event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        inline_steps: int,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        """Start the engine's thread.
+
+        Args:
+            engine: whose turns to run.
+            name: the model's, for the thread.
+            loop: where requests arrive and answers leave.
+            inline_steps: as many queued steps, at most, are run on the loop itself; 0: none ever.
+            on_crash: called on the loop with an exception that no request explains.
+
+        """
+        self._engine = engine
+        self._loop = loop
+        self._inline_steps = inline_steps
+        self._on_crash = on_crash
+        self._turn = threading.Lock()
+        self._wake = threading.Event()
+        self._scheduled = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the engine has nothing to do and nobody runs its turn."""
+        return self._engine.idle and not self._turn.locked()
+
+    def submit(self, batch: StepBatch) -> None:
+        """Take rows in; answers go to `batch.reply`, on the loop."""
+        self._engine.submit(batch)
+        self._poke()
+
+    async def control(self, control: Control[_Result]) -> _Result:
+        """Carry a control call out behind the rows that it must wait for.
+
+        Raises:
+            CarouselError: as the call says.
+
+        """
+        future: asyncio.Future[_Result] = self._loop.create_future()
+
+        def reply(result: _Result | CarouselError) -> None:
+            if future.cancelled():
+                return
+            if isinstance(result, CarouselError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self._engine.call(Call(control, reply))
+        self._poke()
+        return await future
+
+    async def stop(self) -> None:
+        """End the thread; what it has begun it ends."""
+        self._stopping = True
+        self._wake.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _poke(self) -> None:
+        """Have what was put into the engine done soon."""
+        if self._scheduled:
+            return
+        if self._engine.queued.steps <= self._inline_steps and not self._turn.locked():
+            self._scheduled = True
+            self._loop.call_soon(self._step_inline)
+        else:
+            self._wake.set()
+
+    def _step_inline(self) -> None:
+        self._scheduled = False
+        if self._engine.queued.steps > self._inline_steps or not self._turn.acquire(blocking=False):
+            self._wake.set()
+            return
+        try:
+            deliveries = self._engine.turn()
+        except Exception as error:  # noqa: BLE001 - nothing may take the event loop down with it
+            self._on_crash(error)
+            return
+        finally:
+            self._turn.release()
+        _deliver(deliveries)
+        if not self._engine.idle:
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait()
+            self._wake.clear()
+            while not self._engine.idle and not self._stopping:
+                with self._turn:
+                    try:
+                        deliveries = self._engine.turn()
+                    except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
+                        self._loop.call_soon_threadsafe(self._on_crash, error)
+                        return
+                if deliveries:
+                    self._loop.call_soon_threadsafe(_deliver, deliveries)
+
+
+def _deliver(deliveries: list[Delivery]) -> None:
+    for delivery in deliveries:
+        delivery()

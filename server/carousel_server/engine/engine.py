@@ -1,0 +1,252 @@
+"""The engine of one model: takes rows and control calls in, runs ticks, gives answers out.
+
+`submit` and `call` may come from the event loop at any time; they only put things into the inbox.
+Everything else happens in `turn`, which one thread at a time may call (see `driver.py`): take in
+what has arrived, carry out control calls whose turn it is, plan a tick, run it, and return the
+answers. A tick takes whatever arrived while the last one ran.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from carousel_server.engine import outcome, scheduler
+from carousel_server.engine.admission import admit
+from carousel_server.engine.batch import Answer, StepBatch, refusal
+from carousel_server.engine.cohort import Cohort
+from carousel_server.engine.controls import Call
+from carousel_server.engine.directory import Directory
+from carousel_server.engine.observer import Observer
+from carousel_server.engine.runner import Runner
+from carousel_server.engine.sessions import Sessions
+from carousel_server.engine.status import RowStatus
+from carousel_server.engine.tick import run_tick, select
+from carousel_server.errors import CarouselError
+
+_RETRY_AFTER_MS = 50
+
+#: Something to be said to a client, on the event loop.
+Delivery = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds on what waits and on what runs."""
+
+    queue_rows: int = 65_536
+    queue_bytes: int = 256 * 1024 * 1024
+    max_chunk: int = 65_536  # steps
+    max_steps_per_tick: int = 16
+    max_rows_per_tick: int = 4_096
+
+
+@dataclass(slots=True)
+class Volume:
+    """Rows, steps and bytes of inputs of some messages."""
+
+    rows: int = 0
+    steps: int = 0
+    bytes: int = 0
+
+    def add(self, batch: StepBatch) -> None:
+        """Count a message."""
+        self.rows += batch.rows
+        self.steps += batch.steps
+        self.bytes += batch.nbytes
+
+
+class Engine:
+    """Sessions of one model and the order of their steps."""
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        runner: Runner,
+        directory: Directory,
+        limits: EngineLimits,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.spec = runner.spec
+        self.limits = limits
+        self.clock = clock
+        self.sessions = Sessions(
+            number=number,
+            runner=runner,
+            directory=directory,
+            observer=observer,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
+        self._runner = runner
+        self._observer = observer
+        self._tick_limits = scheduler.Limits(
+            rows=limits.max_rows_per_tick,
+            # Without a time axis a run is one step, and so is a piece.
+            steps=limits.max_steps_per_tick if runner.spec.time_axis else 1,
+            batch=runner.spec.max_batch,
+            ragged=runner.spec.ragged,
+        )
+        self._inbox: deque[StepBatch | Call] = deque()
+        self._cohorts: list[Cohort] = []
+        self._calls: list[Call] = []
+        # Counted apart, each by one side alone, so that neither needs a lock.
+        self._in = Volume()
+        self._out = Volume()
+
+    @property
+    def queued(self) -> Volume:
+        """What is taken in and not answered."""
+        came, left = self._in, self._out
+        return Volume(came.rows - left.rows, came.steps - left.steps, came.bytes - left.bytes)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._inbox or self._cohorts or self._calls)
+
+    def submit(self, batch: StepBatch) -> None:
+        """Take rows in, or answer them BUSY where the queue has no room. Call on the event loop."""
+        queued, limits = self.queued, self.limits
+        if (
+            queued.rows + batch.rows > limits.queue_rows
+            or queued.bytes + batch.nbytes > limits.queue_bytes
+        ):
+            self._observer.rejected(RowStatus.BUSY.name, batch.rows)
+            why = (
+                f"{queued.rows} rows with {queued.bytes} bytes are queued; {limits.queue_rows} "
+                f"rows and {limits.queue_bytes} bytes may be"
+            )
+            batch.reply(refusal(batch, RowStatus.BUSY, why, retry_after_ms=_RETRY_AFTER_MS))
+            return
+        self._in.add(batch)
+        batch.arrived = self.clock()
+        self._inbox.append(batch)
+
+    def call(self, call: Call) -> None:
+        """Take a control call in. Call on the event loop."""
+        self._inbox.append(call)
+
+    def turn(self) -> list[Delivery]:
+        """Do one tick's worth of work, and return what is to be said. One thread at a time."""
+        deliveries: list[Delivery] = []
+        self._take_in(deliveries)
+        self._settle(deliveries)
+        chosen = select(self._cohorts, self.sessions.table, self._tick_limits)
+        if chosen:
+            began = self.clock()
+            report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
+            for entries in report.entries:
+                self.sessions.touch(entries)
+            self._observer.ticked(
+                rows=report.rows,
+                steps=report.steps,
+                padded_steps=report.padded_steps,
+                seconds=self.clock() - began,
+            )
+        self._answer(deliveries)
+        return deliveries
+
+    def _take_in(self, deliveries: list[Delivery]) -> None:
+        """Empty the inbox: rows become a cohort, in the order of the calls between them."""
+        batches: list[StepBatch] = []
+        for _ in range(len(self._inbox)):
+            item = self._inbox.popleft()
+            if isinstance(item, StepBatch):
+                batches.append(item)
+                continue
+            self._admit(batches)
+            batches = []
+            self._prepare(item, deliveries)
+        self._admit(batches)
+
+    def _admit(self, batches: list[StepBatch]) -> None:
+        if batches:
+            now = self.clock()
+            for batch in batches:
+                self._observer.queued(now - batch.arrived)
+            cohort = Cohort(batches, self.spec)
+            admit(cohort, self.sessions.table, self.spec)
+            self._cohorts.append(cohort)
+
+    def _prepare(self, call: Call, deliveries: list[Delivery]) -> None:
+        try:
+            call.entries = call.control.prepare(self.sessions)
+        except CarouselError as error:
+            deliveries.append(partial(call.reply, error))
+            return
+        call.tickets = self.sessions.table.draw(call.entries)
+        self._calls.append(call)
+
+    def _settle(self, deliveries: list[Delivery]) -> None:
+        """Carry out the calls whose turn it is and fail the rows that can't run, till none is left.
+
+        Each may bring the turn of another: a row behind a call, a call behind a failed row.
+        """
+        while True:
+            ran = self._run_calls(deliveries)
+            failed = sum(self._screen(cohort) for cohort in self._cohorts)
+            if not (ran or (failed and self._calls)):
+                return
+
+    def _run_calls(self, deliveries: list[Delivery]) -> int:
+        table, waiting, ran = self.sessions.table, [], 0
+        for call in self._calls:
+            if not (table.head[call.entries] == call.tickets).all():
+                waiting.append(call)
+                continue
+            try:
+                result = call.control.run(self.sessions)
+            except CarouselError as error:
+                result = error
+            table.finish(call.entries)
+            deliveries.append(partial(call.reply, result))
+            ran += 1
+        self._calls = waiting
+        return ran
+
+    def _screen(self, cohort: Cohort) -> int:
+        """Fail those of a cohort's rows whose turn it is and that can't run; return how many."""
+        table, failed = self.sessions.table, 0
+        while len(rows := cohort.ready(table.head)):
+            entries = cohort.entries[rows]
+            status = scheduler.screen(
+                status=cohort.status[rows],
+                valid=table.resolve(cohort.handles[rows])[1],
+                tickets=cohort.tickets[rows],
+                barrier=table.barrier[entries],
+                expected=cohort.expected_step(rows),
+                applied=table.applied[entries],
+                late=None if cohort.deadline is None else cohort.deadline[rows] < self.clock(),
+            )
+            lost = status != 0
+            if not lost.any():
+                break
+            outcome.fail(cohort, table, rows[lost], status[lost])
+            failed += int(lost.sum())
+        return failed
+
+    def _answer(self, deliveries: list[Delivery]) -> None:
+        """Answer the rows that are over, and forget the cohorts without any other."""
+        for cohort in self._cohorts:
+            for batch, answer in cohort.answers():
+                self._count(batch, answer)
+                deliveries.append(partial(batch.reply, answer))
+        self._cohorts = [cohort for cohort in self._cohorts if len(cohort.pending)]
+
+    def _count(self, batch: StepBatch, answer: Answer) -> None:
+        if answer.done:
+            self._out.add(batch)
+            self._observer.answered(self.clock() - batch.arrived)
+        if answer.status is not None:
+            for code, rows in zip(*np.unique(answer.status, return_counts=True), strict=True):
+                if code:
+                    self._observer.rejected(RowStatus(code).name, int(rows))

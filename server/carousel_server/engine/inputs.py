@@ -1,0 +1,63 @@
+"""Which rows hold inputs that must not reach a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel_server.engine.cohort import Cohort
+from carousel_server.spec import ModelSpec, TensorSpec
+
+
+def faults(cohort: Cohort, spec: ModelSpec) -> Iterator[tuple[int, str]]:
+    """Yield the rows that can't be run, and why.
+
+    A value that is not finite would spoil the session's state for ever; an integer out of range
+    (a token beyond the vocabulary) would fail the run for all rows in it.
+    """
+    if not cohort.lengths.all():
+        for row in np.flatnonzero(cohort.lengths == 0).tolist():
+            yield row, "the row has no steps; a chunk has at least one"
+    for tensor in spec.inputs:
+        values = cohort.inputs[tensor.name]
+        if _all_fit(values, tensor):
+            continue
+        wrong = ~_fits(values, tensor).reshape(len(values), -1)  # (steps, elements)
+        steps = np.flatnonzero(wrong.any(axis=1))
+        rows = np.searchsorted(cohort.starts + cohort.lengths, steps, side="right")
+        rows, first = np.unique(rows, return_index=True)
+        for row, step in zip(rows.tolist(), steps[first].tolist(), strict=True):
+            value = values.reshape(len(values), -1)[step][wrong[step]][0]
+            where = f"step {step - int(cohort.starts[row])} of the row"
+            yield row, f"input {tensor.name!r} is {value} at {where}; {_expected(tensor)}"
+
+
+def _all_fit(values: NDArray[np.generic], tensor: TensorSpec) -> bool:
+    if tensor.dtype.kind == "f":
+        # One pass: infinities and NaN survive a sum, and nothing else makes one in float64.
+        total = np.sum(values, dtype=np.float64)
+        return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
+    return bool(_fits(values, tensor).all())
+
+
+def _fits(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.bool_]:
+    if tensor.dtype.kind == "f":
+        finite: NDArray[np.bool_] = np.isfinite(values)
+        return finite
+    fits = np.ones(values.shape, np.bool_)
+    if tensor.minimum is not None:
+        fits &= values >= tensor.minimum
+    if tensor.maximum is not None:
+        fits &= values <= tensor.maximum
+    return fits
+
+
+def _expected(tensor: TensorSpec) -> str:
+    if tensor.dtype.kind == "f":
+        return "a finite number was expected"
+    low = "any" if tensor.minimum is None else tensor.minimum
+    high = "any" if tensor.maximum is None else tensor.maximum
+    return f"{low} to {high} was expected"

@@ -1,0 +1,49 @@
+"""What the engine tells of itself; `metrics.py` counts it, and tests look on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Hears what happens in one engine. Called from whichever thread has the engine's turn."""
+
+    def queued(self, seconds: float) -> None:
+        """Hear that a message waited so long before it was taken in."""
+
+    def ticked(self, *, rows: int, steps: int, padded_steps: int, seconds: float) -> None:
+        """Hear of a tick: its rows, their steps, and those with the padding of its runs."""
+
+    def answered(self, seconds: float) -> None:
+        """Hear that a message was answered in full, so long after it came."""
+
+    def rejected(self, reason: str, rows: int) -> None:
+        """Hear that rows ended with a status other than OK."""
+
+    def opened(self, sessions: int) -> None:
+        """Hear that sessions were opened."""
+
+    def ended(self, reason: str, sessions: int) -> None:
+        """Hear that sessions ended: "closed" or "expired"."""
+
+
+class NoObserver:
+    """Hears nothing."""
+
+    def queued(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def ticked(self, *, rows: int, steps: int, padded_steps: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def answered(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def rejected(self, reason: str, rows: int) -> None:
+        """Do nothing."""
+
+    def opened(self, sessions: int) -> None:
+        """Do nothing."""
+
+    def ended(self, reason: str, sessions: int) -> None:
+        """Do nothing."""

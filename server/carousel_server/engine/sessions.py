@@ -1,0 +1,158 @@
+"""The sessions of one model: opening, finding, resetting and ending them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel_server.engine.directory import Directory
+from carousel_server.engine.observer import Observer
+from carousel_server.engine.runner import Runner
+from carousel_server.engine.slots import SlotAllocator
+from carousel_server.engine.status import RowStatus
+from carousel_server.engine.table import IntColumn, SessionTable
+from carousel_server.errors import NoRoom, SessionNotFound
+
+_RETRY_AFTER_MS = 1000
+
+States = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What is told of one session."""
+
+    id: str
+    applied: int
+    opened: float  # seconds since the epoch
+    idle: float  # seconds
+
+
+class Sessions:
+    """Table, slots and states of one model's sessions, kept in step with the directory.
+
+    One thread at a time may call it: whoever has the engine's turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        runner: Runner,
+        directory: Directory,
+        observer: Observer,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.table = SessionTable(runner.slots)
+        self.slots = SlotAllocator(runner.slots)
+        self._number = number
+        self._runner = runner
+        self._directory = directory
+        self._observer = observer
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._initial = {state.name: state.initial for state in runner.spec.states}
+
+    def open(self, ids: list[str], states: States) -> IntColumn:
+        """Open sessions, all or none; return their entries.
+
+        Args:
+            ids: the sessions' ids.
+            states: `[N, ...]` by name; states not named begin as the model says.
+
+        Raises:
+            NoRoom: there are fewer slots free.
+            SessionExists: an id is taken.
+
+        """
+        if len(ids) > self.slots.free:
+            raise NoRoom(
+                f"{self.slots.free} of {self.slots.count} slots are free; {len(ids)} sessions were "
+                "to be opened",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )
+        slots = self.slots.take(len(ids))
+        entries = self.table.add(ids, slots, opened=self._wall_clock(), now=self._clock())
+        try:
+            self._directory.claim(ids, self._number, entries.tolist())
+        except Exception:
+            self.slots.give(self.table.remove(entries, RowStatus.NOT_FOUND))
+            raise
+        self._runner.write(slots, self._beginning(len(ids), states))
+        self._observer.opened(len(ids))
+        return entries
+
+    def find(self, ids: Sequence[str]) -> IntColumn:
+        """Return the entries of sessions.
+
+        Raises:
+            SessionExpired: the one asked for was idle too long.
+            SessionNotFound: some are not sessions of this model; it names them.
+
+        """
+        missing = self._directory.missing(ids, self._number)
+        if len(missing) == 1:
+            self._directory.find(missing[0])  # it may say more
+        if missing:
+            raise SessionNotFound(missing)
+        return self.find_open(ids)
+
+    def find_open(self, ids: Sequence[str]) -> IntColumn:
+        """Return the entries of those of `ids` that are sessions of this model."""
+        return np.array(self._directory.entries(ids, self._number), np.int64)
+
+    def reset(self, entries: IntColumn) -> None:
+        """Put sessions back to step 0 and the model's initial state."""
+        self._runner.write(self.table.slot[entries], self._beginning(len(entries), {}))
+        self.table.applied[entries] = 0
+        self.table.barrier[entries] = 0
+
+    def close(self, entries: IntColumn) -> None:
+        """End sessions because their client said so."""
+        self._directory.release(self._ids(entries))
+        self.slots.give(self.table.remove(entries, RowStatus.STALE_HANDLE))
+        self._observer.ended("closed", len(entries))
+
+    def expire(self, idle_seconds: float) -> int:
+        """End sessions that have done nothing for so long; return how many."""
+        table, entries = self.table, self.table.entries()
+        quiet = table.head[entries] == table.tail[entries]
+        late = self._clock() - table.used[entries] >= idle_seconds
+        entries = entries[quiet & late]
+        if len(entries):
+            self._directory.expire(self._ids(entries), f"idle for {idle_seconds:g} s")
+            self.slots.give(table.remove(entries, RowStatus.EXPIRED))
+            self._observer.ended("expired", len(entries))
+        return len(entries)
+
+    def touch(self, entries: IntColumn) -> None:
+        """Note that something was done to sessions."""
+        self.table.used[entries] = self._clock()
+
+    def info(self, entries: IntColumn) -> list[SessionInfo]:
+        """Return what is told of sessions."""
+        table, now = self.table, self._clock()
+        return [
+            SessionInfo(
+                id=name,
+                applied=int(table.applied[entry]),
+                opened=float(table.opened[entry]),
+                idle=max(0.0, now - float(table.used[entry])),
+            )
+            for entry, name in zip(entries.tolist(), self._ids(entries), strict=True)
+        ]
+
+    def _ids(self, entries: IntColumn) -> list[str]:
+        return [name for entry in entries.tolist() if (name := self.table.ids[entry]) is not None]
+
+    def _beginning(self, count: int, states: States) -> dict[str, NDArray[np.generic]]:
+        return {
+            name: states[name]
+            if name in states
+            else np.broadcast_to(initial, (count, *initial.shape))
+            for name, initial in self._initial.items()
+        }

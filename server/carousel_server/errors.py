@@ -1,0 +1,100 @@
+"""What can go wrong, in the server's own words; `rpc/status.py` alone knows what gRPC calls it.
+
+CarouselError
+├── InvalidRequest      what was expected and what came
+├── ModelNotFound       no such model or version, and the ones there are
+├── SessionNotFound     no such session
+│   └── SessionExpired  it was there: since when it is not, and by which rule
+├── SessionExists       the id is taken
+├── NoRoom              a limit is reached, and when to try again
+├── Draining            the server is going down
+├── ModelFileError      a model file that can't be served, and why
+├── DeviceError         the device asked for is not there
+└── RunError            the model failed while it ran
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+class CarouselError(Exception):
+    """Base of everything that the server refuses or fails at, in words for the one who asked."""
+
+
+class InvalidRequest(CarouselError):
+    """The request can't be carried out by anybody: it says what was expected and what came."""
+
+
+class ModelNotFound(CarouselError):
+    """No model of that name and version is loaded."""
+
+    def __init__(self, name: str, version: str, known: Sequence[str]) -> None:
+        wanted = f"{name}/{version}" if version else name
+        there = ", ".join(known) if known else "none"
+        super().__init__(f"no model {wanted!r} here; there are: {there}")
+        self.model = wanted
+
+
+class SessionNotFound(CarouselError):
+    """No session has that id."""
+
+    def __init__(self, ids: Sequence[str], reason: str = "no such session here") -> None:
+        shown = ", ".join(repr(name) for name in ids[:5])
+        more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+        super().__init__(f"{reason}: {shown}{more}")
+        self.ids = list(ids)
+
+
+class SessionExpired(SessionNotFound):
+    """The session was there, and was idle for too long."""
+
+    def __init__(self, name: str, *, at: float, rule: str) -> None:
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+        super().__init__([name], f"the session expired at {when} ({rule})")
+        self.at = at
+        self.rule = rule
+
+
+class SessionExists(CarouselError):
+    """A session of that id is open."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a session {name!r} is open here; attach to it, or choose another id")
+        self.id = name
+
+
+class NoRoom(CarouselError):
+    """A limit is reached; the same request may be accepted later."""
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class Draining(CarouselError):
+    """The server is going down and takes nothing new."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is going down and takes no new work; try another one")
+
+
+class ModelFileError(CarouselError):
+    """A model file that can't be served."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+class ConfigError(CarouselError):
+    """A setting is missing or wrong."""
+
+
+class DeviceError(CarouselError):
+    """The device asked for is not there."""
+
+
+class RunError(CarouselError):
+    """The model failed while it ran; no state was written."""

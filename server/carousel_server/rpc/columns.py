@@ -1,0 +1,184 @@
+"""Between step messages and the engine's columns.
+
+Everything that can be said of a message without knowing its sessions is checked here; what is
+wrong makes the whole message fail (`InvalidRequest`), and nothing of it reaches the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel import wire
+from carousel.v1 import sessions_pb2, tensor_pb2
+from carousel_server.engine.batch import Answer
+from carousel_server.errors import InvalidRequest
+from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StepColumns:
+    """The columns of one step message."""
+
+    handles: NDArray[np.uint64]  # (N,)
+    lengths: NDArray[np.int64] | None  # (N,); None: one step each
+    first_step: NDArray[np.uint64] | None  # (N,); None: not checked
+    inputs: tuple[bytes, ...]  # in the order of the spec
+    steps: int
+
+
+def read_handles(data: bytes) -> NDArray[np.uint64]:
+    """Return a column of handles.
+
+    Raises:
+        InvalidRequest: it is empty, or no column of uint64.
+
+    """
+    if not data or len(data) % 8:
+        raise InvalidRequest(
+            f"handles has {len(data)} bytes; one or more numbers of 8 bytes were expected"
+        )
+    return np.frombuffer(data, wire.HANDLE_DTYPE)
+
+
+def read_step(
+    request: sessions_pb2.StepRequest, spec: ModelSpec, *, max_rows: int, max_chunk: int
+) -> StepColumns:
+    """Return the columns of a step message.
+
+    Raises:
+        InvalidRequest: columns don't fit together, an input is not as the model declares it, or
+            there is more than the limits allow.
+
+    """
+    handles = read_handles(request.handles)
+    rows = len(handles)
+    if rows > max_rows:
+        raise InvalidRequest(f"the message has {rows} rows; {max_rows} may wait for a model")
+    lengths, steps = None, rows
+    if request.lengths:
+        column = _column("lengths", request.lengths, wire.LENGTH_DTYPE, rows)
+        lengths = column.astype(np.int64)
+        steps = int(lengths.sum())
+        if int(lengths.max()) > max_chunk:
+            raise InvalidRequest(
+                f"a chunk of {int(lengths.max())} steps came; {max_chunk} are the most"
+            )
+    first_step = None
+    if request.first_step:
+        first_step = _column("first_step", request.first_step, wire.STEP_COUNT_DTYPE, rows)
+    if request.delivered:
+        _column("delivered", request.delivered, wire.STEP_COUNT_DTYPE, rows)
+    return StepColumns(handles, lengths, first_step, _inputs(request, spec, steps), steps)
+
+
+def _column(name: str, data: bytes, dtype: str, rows: int) -> NDArray[Any]:
+    width = np.dtype(dtype).itemsize
+    if len(data) != rows * width:
+        raise InvalidRequest(
+            f"{name} has {len(data)} bytes; {rows} rows of {width} bytes were expected"
+        )
+    return np.frombuffer(data, dtype)
+
+
+def _inputs(request: sessions_pb2.StepRequest, spec: ModelSpec, steps: int) -> tuple[bytes, ...]:
+    tensors = request.inputs
+    if len(tensors) == 1 and len(spec.inputs) == 1:
+        return (_data(tensors[0], spec.inputs[0], steps),)
+    given = {tensor.name: tensor for tensor in tensors}
+    expected = [tensor.name for tensor in spec.inputs]
+    if len(given) != len(tensors) or sorted(given) != sorted(expected):
+        came = [tensor.name for tensor in tensors]
+        raise InvalidRequest(f"the inputs {expected} were expected, each once; {came} came")
+    return tuple(_data(given[tensor.name], tensor, steps) for tensor in spec.inputs)
+
+
+def _data(tensor: tensor_pb2.Tensor, spec: TensorSpec, steps: int) -> bytes:
+    if tensor.name != spec.name:
+        raise InvalidRequest(f"the input {spec.name!r} was expected; {tensor.name!r} came")
+    check_tensor(tensor, spec, (steps, *spec.shape))
+    return tensor.data
+
+
+def check_tensor(
+    tensor: tensor_pb2.Tensor, spec: TensorSpec | StateSpec, shape: tuple[int, ...]
+) -> None:
+    """Check a tensor's dtype, shape and size.
+
+    Raises:
+        InvalidRequest: one of them is not as expected.
+
+    """
+    if wire.NUMPY_DTYPES.get(tensor.dtype) != spec.dtype.str:
+        came = np.dtype(wire.NUMPY_DTYPES.get(tensor.dtype, "V")).name
+        raise InvalidRequest(f"{spec.name!r} is {spec.dtype.name}; {came} came")
+    if tuple(tensor.shape) != shape:
+        raise InvalidRequest(
+            f"{spec.name!r} has shape {list(shape)} here, steps or sessions first; "
+            f"{list(tensor.shape)} came"
+        )
+    expected = int(np.prod(shape, dtype=object)) * spec.dtype.itemsize
+    if len(tensor.data) != expected:
+        raise InvalidRequest(
+            f"{spec.name!r} has {len(tensor.data)} bytes; {list(shape)} of {spec.dtype.name} are "
+            f"{expected}"
+        )
+
+
+def read_states(
+    tensors: Mapping[str, tensor_pb2.Tensor], spec: ModelSpec, count: int
+) -> dict[str, NDArray[np.generic]]:
+    """Return initial states, `[count, ...]` by name.
+
+    Raises:
+        InvalidRequest: there is no such state, or it is not as the model declares it.
+
+    """
+    states = {state.name: state for state in spec.states}
+    result = {}
+    for name, tensor in tensors.items():
+        if name not in states:
+            raise InvalidRequest(f"the model has the states {sorted(states)}; {name!r} came")
+        state = states[name]
+        shape = (count, *state.shape)
+        check_tensor(tensor, state, shape)
+        values: NDArray[Any] = np.frombuffer(tensor.data, state.dtype).reshape(shape)
+        if state.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InvalidRequest(f"initial state {name!r} holds a value that is not finite")
+        result[name] = values
+    return result
+
+
+class AnswerWriter:
+    """Writes answers of one model; what is the same in all of them is looked up once."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._outputs = [
+            (tensor.name, wire.DATA_TYPES[tensor.dtype.str]) for tensor in spec.outputs
+        ]
+
+    def write(self, answer: Answer, response: sessions_pb2.StepResponse) -> None:
+        """Fill a response, whose id is set already."""
+        rows = len(answer.applied)
+        response.done = answer.done
+        response.applied = answer.applied.astype(wire.STEP_COUNT_DTYPE).tobytes()
+        response.durable = bytes(8 * rows)  # nothing is written to a store yet
+        response.lengths = answer.lengths.astype(wire.LENGTH_DTYPE).tobytes()
+        if answer.rows is not None:
+            response.rows = answer.rows.astype(wire.ROW_DTYPE).tobytes()
+        if answer.status is not None:
+            response.status = answer.status.tobytes()
+            response.retry_after_ms = answer.retry_after_ms
+            for row, why in answer.errors:
+                response.errors.add(row=row, message=why)
+        for name, dtype in self._outputs:
+            if (value := answer.outputs.get(name)) is not None:
+                tensor = response.outputs.add()
+                tensor.name = name
+                tensor.dtype = dtype
+                tensor.shape.extend(value.shape)
+                tensor.data = value.tobytes()

@@ -1,0 +1,68 @@
+"""What happens around every RPC: errors become statuses, and calls are counted and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from carousel_server import log
+from carousel_server.errors import CarouselError
+from carousel_server.metrics import Metrics
+from carousel_server.rpc import status
+
+Handler = Any  # grpc.RpcMethodHandler
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Wraps the handlers of unary calls and of streams."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """Return the method's handler, wrapped."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(handler.unary_unary, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.stream_stream and method.startswith("/carousel."):
+            return grpc.stream_stream_rpc_method_handler(
+                self._unary(handler.stream_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return handler
+
+    def _unary(self, call: Any, method: str) -> Any:
+        async def wrapped(request: Any, context: Any) -> Any:
+            began = time.perf_counter()
+            code = "OK"
+            try:
+                return await call(request, context)
+            except CarouselError as error:
+                code = status.code_of(error)[0].name
+                await status.abort(context, error)
+            except (grpc.aio.AbortError, grpc.RpcError):
+                code = "ABORTED"
+                raise
+            except Exception:
+                code = "INTERNAL"
+                log.get().exception("a call failed", method=method)
+                raise
+            finally:
+                self._metrics.rpcs.labels(method, code).inc()
+                self._metrics.rpc_seconds.labels(method).observe(time.perf_counter() - began)
+
+        return wrapped

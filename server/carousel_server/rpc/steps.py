@@ -1,0 +1,93 @@
+"""Step messages on their way into the engine, and answers on their way out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from carousel.v1 import sessions_pb2
+from carousel_server.catalog import Catalog, Served
+from carousel_server.engine.batch import Answer, StepBatch, refusal
+from carousel_server.engine.engine import EngineLimits
+from carousel_server.engine.status import RowStatus
+from carousel_server.errors import CarouselError, Draining
+from carousel_server.lifecycle import Lifecycle
+from carousel_server.rpc.columns import AnswerWriter, read_step
+from carousel_server.rpc.status import to_status
+
+#: Takes an answer's message to its client.
+Send = Callable[[sessions_pb2.StreamResponse], None]
+
+
+class StepGate:
+    """Checks step messages, hands them to engines, and makes messages of the answers."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        lifecycle: Lifecycle,
+        limits: EngineLimits,
+        clock: Callable[[], float],
+    ) -> None:
+        self._catalog = catalog
+        self._lifecycle = lifecycle
+        self._limits = limits
+        self._clock = clock
+        self._writers = {model.number: AnswerWriter(model.spec) for model in catalog.all()}
+
+    def submit(self, request: sessions_pb2.StepRequest, send: Send, *, whole: bool = False) -> None:
+        """Have a message's rows run; `send` gets the answers, the last one `done`.
+
+        With `whole` there is one answer, when all rows are over; otherwise parts of it come as
+        soon as they are there. What is wrong with the message is an answer too, and not raised.
+        """
+        try:
+            self._submit(request, send, whole)
+        except CarouselError as error:
+            send(failure(request.id, error))
+
+    def _submit(self, request: sessions_pb2.StepRequest, send: Send, whole: bool) -> None:  # noqa: FBT001
+        if self._lifecycle.draining:
+            raise Draining
+        model = self._catalog.find(request.model, request.version)
+        columns = read_step(
+            request,
+            model.spec,
+            max_rows=self._limits.queue_rows,
+            max_chunk=self._limits.max_chunk,
+        )
+        batch = StepBatch(
+            reply=partial(self._reply, model, request.id, send),
+            handles=columns.handles,
+            inputs=columns.inputs,
+            steps=columns.steps,
+            lengths=columns.lengths,
+            first_step=columns.first_step,
+            deadline=self._deadline(request.timeout_ms),
+            whole=whole,
+        )
+        if request.server_id != self._lifecycle.server_id:
+            why = (
+                f"the handles were given by server {request.server_id:#x}, this is "
+                f"{self._lifecycle.server_id:#x}; attach again"
+            )
+            batch.reply(refusal(batch, RowStatus.STALE_HANDLE, why))
+            return
+        model.driver.submit(batch)
+
+    def _deadline(self, timeout_ms: int) -> float:
+        return self._clock() + timeout_ms / 1000 if timeout_ms else math.inf
+
+    def _reply(self, model: Served, request_id: int, send: Send, answer: Answer) -> None:
+        response = sessions_pb2.StreamResponse()
+        response.step.id = request_id
+        self._writers[model.number].write(answer, response.step)
+        send(response)
+
+
+def failure(request_id: int, error: CarouselError) -> sessions_pb2.StreamResponse:
+    """Return the answer to a message of which nothing ran."""
+    step = sessions_pb2.StepResponse(id=request_id, done=True, error=to_status(error))
+    return sessions_pb2.StreamResponse(step=step)

@@ -1,0 +1,119 @@
+"""One stream: reads requests and writes answers at the same time, each in its own order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from carousel.v1 import sessions_pb2
+from carousel_server.errors import Draining, InvalidRequest
+from carousel_server.rpc.steps import StepGate, failure
+
+# A client that sends without reading is not read from beyond so many answers.
+_MAX_UNREAD = 1024
+
+Requests = AsyncIterator[sessions_pb2.StreamRequest]
+Put = Callable[[sessions_pb2.StreamResponse], Awaitable[None]]
+
+
+class StepStream:
+    """One client's stream."""
+
+    def __init__(self, gate: StepGate, requests: Requests, put: Put) -> None:
+        self._gate = gate
+        self._requests = requests
+        self._put = put
+        self._outbox: deque[sessions_pb2.StreamResponse] = deque()
+        self._changed = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._unanswered = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._ended = False
+        self._ended_here = False
+
+    async def run(self) -> None:
+        """Serve the stream until the client, or `end`, has ended it and every answer is out.
+
+        Raises:
+            Draining: it was ended from this side.
+
+        """
+        self._reader = asyncio.create_task(self._read())
+        try:
+            await self._write()
+        finally:
+            self._reader.cancel()
+        if self._ended_here:
+            raise Draining
+
+    def end(self) -> None:
+        """Read no more; answer what was read, and close."""
+        self._ended_here = True
+        if self._reader:
+            self._reader.cancel()
+
+    def notify(self, response: sessions_pb2.StreamResponse) -> None:
+        """Put a message that answers nothing into the stream."""
+        self._outbox.append(response)
+        self._changed.set()
+
+    async def _read(self) -> None:
+        try:
+            async for request in self._requests:
+                self._take(request)
+                await self._drained.wait()
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    def _take(self, request: sessions_pb2.StreamRequest) -> None:
+        if request.WhichOneof("body") == "step":
+            self._unanswered += 1
+            self._gate.submit(request.step, self._send)
+        else:
+            self.notify(failure(0, InvalidRequest("the message has no body; a step was expected")))
+
+    def _send(self, response: sessions_pb2.StreamResponse) -> None:
+        self._unanswered -= response.step.done
+        self._outbox.append(response)
+        if len(self._outbox) > _MAX_UNREAD:
+            self._drained.clear()
+        self._changed.set()
+
+    async def _write(self) -> None:
+        while not (self._ended and not self._unanswered and not self._outbox):
+            await self._changed.wait()
+            self._changed.clear()
+            while self._outbox:
+                await self._put(self._outbox.popleft())
+            self._drained.set()
+
+
+class OpenStreams:
+    """The streams that are open, for notices to all of them."""
+
+    def __init__(self) -> None:
+        self._streams: set[StepStream] = set()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    async def run(self, stream: StepStream) -> None:
+        """Serve a stream, and know of it meanwhile."""
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    def notify(self, make: Callable[[], sessions_pb2.StreamResponse]) -> None:
+        """Put a message into every stream."""
+        for stream in self._streams:
+            stream.notify(make())
+
+    def end(self) -> None:
+        """End every stream from this side."""
+        for stream in self._streams:
+            stream.end()

@@ -1,0 +1,1 @@
+"""Everything that knows ONNX and ONNX Runtime: files, graphs, devices, runs."""

@@ -1,0 +1,116 @@
+"""The pool: for every state one tensor on the device, with a row a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from carousel_server.errors import DeviceError
+from carousel_server.runtime.device import Device
+from carousel_server.runtime.session import RUNTIME_ERRORS, create_session
+from carousel_server.spec import StateSpec
+
+# Any opset with ScatterND does; this one is read by every ONNX Runtime that we allow.
+_OPSET = 17
+_IR_VERSION = 8
+
+
+class Pool:
+    """Rows of state on the device: slot 0 is scratch, slots 1 to `slots` belong to sessions.
+
+    Rows are read and written through two small graphs, so that they go to and from the device
+    without the rest of the pool.
+    """
+
+    def __init__(self, states: Sequence[StateSpec], slots: int, device: Device) -> None:
+        self._states = tuple(states)
+        self.tensors = {state.name: _allocate(state, slots + 1, device) for state in states}
+        read, write = _reader(states, slots + 1), _writer(states, slots + 1)
+        self._reader = create_session(read.SerializeToString(), device, threads=1)
+        self._writer = create_session(write.SerializeToString(), device, threads=1)
+
+    def read(self, slots: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        """Return the states in `slots` [N], each `[N, *shape]`, on the host."""
+        binding = self._reader.io_binding()
+        binding.bind_cpu_input("slots", slots)
+        for state in self._states:
+            binding.bind_ortvalue_input(state.name, self.tensors[state.name])
+            binding.bind_output(state.name + "/rows", "cpu")
+        self._reader.run_with_iobinding(binding)
+        rows = binding.get_outputs()
+        return {state.name: value.numpy() for state, value in zip(self._states, rows, strict=True)}
+
+    def write(self, slots: NDArray[np.int64], rows: Mapping[str, NDArray[np.generic]]) -> None:
+        """Put `rows`, each `[N, *shape]`, into `slots` [N]."""
+        binding = self._writer.io_binding()
+        binding.bind_cpu_input("slots", slots[:, None])
+        for state in self._states:
+            pool = self.tensors[state.name]
+            binding.bind_cpu_input(state.name + "/rows", np.ascontiguousarray(rows[state.name]))
+            binding.bind_ortvalue_input(state.name, pool)
+            binding.bind_ortvalue_output(state.name + "/out", pool)
+        self._writer.run_with_iobinding(binding)
+
+
+def _allocate(state: StateSpec, rows: int, device: Device) -> ort.OrtValue:
+    shape = (rows, *state.shape)
+    try:
+        if device.kind == "cpu":
+            # Zeros that nobody has touched cost no memory: the kernel gives pages when written.
+            return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, state.dtype))
+        return ort.OrtValue.ortvalue_from_shape_and_type(
+            list(shape), state.dtype.type, device.kind, device.index
+        )
+    except RUNTIME_ERRORS as error:
+        raise DeviceError(
+            f"a pool of {rows} x {state.nbytes} bytes for state {state.name!r} does not fit on "
+            f"{device}; lower --slots"
+        ) from error
+
+
+def _reader(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
+    nodes, inputs, outputs = [], [_value("slots", TensorProto.INT64, ["N"])], []
+    for state in states:
+        kind, out = helper.np_dtype_to_tensor_dtype(state.dtype), state.name + "/rows"
+        nodes.append(helper.make_node("Gather", [state.name, "slots"], [out], axis=0))
+        inputs.append(_value(state.name, kind, [rows, *state.shape]))
+        outputs.append(_value(out, kind, ["N", *state.shape]))
+    return _model("read", nodes, inputs, outputs)
+
+
+def _writer(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
+    nodes, inputs, outputs = [], [_value("slots", TensorProto.INT64, ["N", 1])], []
+    for state in states:
+        kind, new, out = (
+            helper.np_dtype_to_tensor_dtype(state.dtype),
+            state.name + "/rows",
+            state.name + "/out",
+        )
+        nodes.append(helper.make_node("ScatterND", [state.name, "slots", new], [out]))
+        inputs += [
+            _value(state.name, kind, [rows, *state.shape]),
+            _value(new, kind, ["N", *state.shape]),
+        ]
+        outputs.append(_value(out, kind, [rows, *state.shape]))
+    return _model("write", nodes, inputs, outputs)
+
+
+_value = helper.make_tensor_value_info
+
+
+def _model(
+    name: str,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
+    return helper.make_model(
+        helper.make_graph(nodes, name, inputs, outputs),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+    )

@@ -1,0 +1,57 @@
+"""The model repository: a folder of `NAME/VERSION/model.onnx`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from carousel_server.errors import ModelFileError
+
+FILE_NAME = "model.onnx"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version of one model in the repository."""
+
+    name: str
+    version: str
+    path: Path
+
+
+def scan(folder: Path) -> list[Entry]:
+    """Return every model file in the repository, by name, oldest version first.
+
+    Raises:
+        ModelFileError: the folder is no repository, or holds no model.
+
+    """
+    if not folder.is_dir():
+        raise ModelFileError(
+            folder,
+            f"there is no such folder; --models names one that holds NAME/VERSION/{FILE_NAME}",
+        )
+    entries = [
+        Entry(path.parent.parent.name, path.parent.name, path)
+        for path in folder.glob(f"*/*/{FILE_NAME}")
+        if not path.parent.name.startswith(".") and not path.parent.parent.name.startswith(".")
+    ]
+    if not entries:
+        raise ModelFileError(folder, f"it holds no NAME/VERSION/{FILE_NAME}")
+    for entry in entries:
+        for part in (entry.name, entry.version):
+            if not _NAME.fullmatch(part):
+                raise ModelFileError(
+                    entry.path,
+                    f"{part!r} is no name for a model or a version: "
+                    "letters, digits, '.', '_' and '-' are",
+                )
+    return sorted(entries, key=lambda entry: (entry.name, _age(entry.version)))
+
+
+def _age(version: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts versions as people do: 2 before 10, 1.9 before 1.10."""
+    parts = re.findall(r"\d+|\D+", version)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

@@ -1,0 +1,150 @@
+"""The server's settings: flags, then `CAROUSEL_*` variables, then a YAML file, then defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from carousel_server.errors import ConfigError
+
+_MIB = 1024 * 1024
+_DEVICE = r"auto|cpu|cuda(:\d+)?"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be chosen; read once, at the start."""
+
+    model_config = SettingsConfigDict(env_prefix="CAROUSEL_", extra="forbid", frozen=True)
+
+    models: Path = Field(description="folder of NAME/VERSION/model.onnx")
+    address: str = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0: a free one")
+    metrics_address: str = Field(
+        "127.0.0.1:8002", description="HOST:PORT for /metrics, /healthz and /readyz"
+    )
+    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:N")
+    threads: int = Field(
+        0, ge=0, description="threads inside a run; 0: one for every core but one, at least one"
+    )
+    slots: Count = Field(16_384, le=2**31 - 2, description="sessions that a model has room for")
+    max_sessions: Count = Field(1_000_000, description="sessions that the server has room for")
+    max_message_bytes: Count = Field(64 * _MIB, description="the largest gRPC message, in bytes")
+    max_chunk: Count = Field(65_536, description="the longest chunk, in steps")
+    max_steps_per_tick: Count = Field(
+        16, description="longer chunks are cut into pieces of so many steps"
+    )
+    queue_rows: Count = Field(65_536, description="rows that may wait for a model")
+    queue_bytes: Count = Field(256 * _MIB, description="bytes of inputs that may wait for a model")
+    expire_after: float = Field(
+        3600.0, ge=0, description="seconds that a session may be idle; 0: for ever"
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="seconds that a stop waits for what is queued"
+    )
+    insecure: bool = Field(
+        default=False, description="serve other machines without TLS, without asking who they are"
+    )
+    log_format: str = Field(
+        "auto", pattern="auto|json|text", description="auto (text on a terminal), json or text"
+    )
+
+    @field_validator("address", "metrics_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _loopback_unless_said(self) -> Settings:
+        for name in ("address", "metrics_address"):
+            host, _ = split_address(getattr(self, name))
+            if not is_loopback(host) and not self.insecure:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} can be reached from other machines, without TLS "
+                    "and without asking who they are; use a loopback address, or say --insecure"
+                )
+        return self
+
+    @property
+    def run_threads(self) -> int:
+        """The threads inside a run: as asked for, or all cores but the one that RPCs need."""
+        return self.threads or max(1, (os.cpu_count() or 1) - 1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the YAML file behind flags and environment."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
+    """Return the settings from flags, the environment and a YAML file.
+
+    Raises:
+        ConfigError: a setting is missing or wrong; the message names it.
+
+    """
+    if config is not None and not config.is_file():
+        raise ConfigError(f"--config {config}: there is no such file")
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(yaml_file=config)
+
+    try:
+        return Configured(**flags)
+    except ValidationError as error:
+        raise ConfigError("; ".join(map(_sentence, error.errors()))) from error
+    except (SettingsError, yaml.YAMLError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _sentence(problem: Any) -> str:
+    where = ".".join(map(str, problem["loc"])).replace("_", "-")
+    what = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"--{where} (or CAROUSEL_{where.replace('-', '_').upper()}) is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"there is no setting {where!r}"
+    return f"--{where} {problem['input']}: {what}" if where else what
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of "HOST:PORT" or "[IPV6]:PORT".
+
+    Raises:
+        ValueError: it is neither.
+
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{address!r} is no HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach the host's address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,157 @@
+"""Small models with known answers, made with onnx alone: the server's tests need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from carousel import wire
+from carousel.v1 import manifest_pb2, tensor_pb2
+from google.protobuf import json_format
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT = tensor_pb2.DATA_TYPE_FLOAT32
+STEP = manifest_pb2.MODEL_FORM_STEP
+SEQUENCE = manifest_pb2.MODEL_FORM_SEQUENCE
+
+_ONNX_TYPES = {FLOAT: TensorProto.FLOAT, tensor_pb2.DATA_TYPE_INT64: TensorProto.INT64}
+
+
+def tensor(name: str, *shape: int, dtype: int = FLOAT, **bounds: int) -> manifest_pb2.TensorSpec:
+    """Return a declaration of an input or output."""
+    return manifest_pb2.TensorSpec(name=name, dtype=dtype, shape=shape, **bounds)
+
+
+def state(name: str, *shape: int, initial: bytes = b"") -> manifest_pb2.StateSpec:
+    """Return a declaration of a float state `name`, which comes out as `name_out`."""
+    return manifest_pb2.StateSpec(
+        name=name, output=f"{name}_out", dtype=FLOAT, shape=shape, initial=initial
+    )
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    *,
+    inputs: Sequence[manifest_pb2.TensorSpec],
+    outputs: Sequence[manifest_pb2.TensorSpec],
+    states: Sequence[manifest_pb2.StateSpec],
+    form: int = STEP,
+    sequence_lens: str = "",
+    max_batch: int = 0,
+    constants: dict[str, np.ndarray] | None = None,
+    opset: int = 17,
+) -> onnx.ModelProto:
+    """Return a model file's content: the graph, and its manifest in the metadata."""
+    lead = ["B"] if form == STEP else ["T", "B"]
+
+
+    def infos(specs):
+        return [
+            helper.make_tensor_value_info(s.name, _ONNX_TYPES[s.dtype], [*lead, *s.shape])
+            for s in specs
+        ]
+
+    graph_inputs = infos(inputs) + [
+        helper.make_tensor_value_info(s.name, TensorProto.FLOAT, ["B", *s.shape]) for s in states
+    ]
+    if sequence_lens:
+        graph_inputs.append(helper.make_tensor_value_info(sequence_lens, TensorProto.INT32, ["B"]))
+    graph_outputs = infos(outputs) + [
+        helper.make_tensor_value_info(s.output, TensorProto.FLOAT, ["B", *s.shape]) for s in states
+    ]
+    graph = helper.make_graph(
+        list(nodes),
+        "test",
+        graph_inputs,
+        graph_outputs,
+        [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    manifest = manifest_pb2.ModelManifest(
+        format=1,
+        name="test",
+        form=form,
+        inputs=inputs,
+        outputs=outputs,
+        states=states,
+        sequence_lens=sequence_lens,
+        max_batch=max_batch,
+    )
+    helper.set_model_props(made, {wire.MANIFEST_KEY: json_format.MessageToJson(manifest)})
+    return made
+
+
+def running_sum(width: int = 2, **options) -> onnx.ModelProto:
+    """y = s + x; s becomes y. Step form: exact in float32 for small integers."""
+    nodes = [
+        helper.make_node("Add", ["x", "s"], ["s_out"]),
+        helper.make_node("Identity", ["s_out"], ["y"]),
+    ]
+    return model(
+        nodes,
+        inputs=[tensor("x", width)],
+        outputs=[tensor("y", width)],
+        states=[state("s", width)],
+        **options,
+    )
+
+
+def lstm(
+    *, features: int = 3, hidden: int = 8, layers: int = 2, outputs: int = 1, seed: int = 0
+) -> onnx.ModelProto:
+    """An LSTM with a linear head and random weights, in sequence form."""
+    rng = np.random.default_rng(seed)
+    nodes, states = [], []
+    constants = {"axis0": np.array([0]), "axis1": np.array([1])}
+
+    def weight(name, *shape):
+        constants[name] = rng.normal(0, 0.3, shape).astype(np.float32)
+        return name
+
+    value = "x"
+    for layer in range(layers):
+        size = features if layer == 0 else hidden
+        h, c, y = f"h{layer}", f"c{layer}", f"y{layer}"
+        states += [state(h, hidden), state(c, hidden)]
+        nodes += [helper.make_node("Unsqueeze", [s, "axis0"], [f"{s}_3d"]) for s in (h, c)]
+        nodes.append(
+            helper.make_node(
+                "LSTM",
+                [
+                    value,
+                    weight(f"W{layer}", 1, 4 * hidden, size),
+                    weight(f"R{layer}", 1, 4 * hidden, hidden),
+                    weight(f"B{layer}", 1, 8 * hidden),
+                    "sequence_lens",
+                    f"{h}_3d",
+                    f"{c}_3d",
+                ],
+                [f"{y}_4d", f"{h}_new", f"{c}_new"],
+                hidden_size=hidden,
+            )
+        )
+        nodes.append(helper.make_node("Squeeze", [f"{y}_4d", "axis1"], [y]))
+        nodes += [
+            helper.make_node("Squeeze", [f"{s}_new", "axis0"], [f"{s}_out"]) for s in (h, c)
+        ]
+        value = y
+    nodes.append(helper.make_node("MatMul", [value, weight("V", hidden, outputs)], ["y"]))
+    return model(
+        nodes,
+        inputs=[tensor("x", features)],
+        outputs=[tensor("y", outputs)],
+        states=states,
+        form=SEQUENCE,
+        sequence_lens="sequence_lens",
+        constants=constants,
+    )
+
+
+def put(folder: Path, made: onnx.ModelProto, name: str = "test", version: str = "1") -> Path:
+    """Write a model into a repository; return its path."""
+    path = folder / name / version / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(made.SerializeToString())
+    return path
