@@ -1,8 +1,6 @@
 """Building blocks of ONNX graphs: a builder that names things, an LSTM layer, differences.
 
-Operators are those of opset 17 (https://onnx.ai/onnx/operators/): LSTM is version 14 there, which
-both the CPU and the CUDA kernels of ONNX Runtime know; the version of opset 22 has no CUDA kernel.
-Every array is time-major.
+Operators are described at https://onnx.ai/onnx/operators/. Every array is time-major.
 """
 
 from __future__ import annotations
@@ -15,8 +13,10 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-#: The newest opset whose LSTM, Where, ScatterND and GatherElements run on every execution provider
-#: that ONNX Runtime 1.20 has, and the IR version that came with it (both read from 1.12 on).
+#: Everything here is in opset 17, and a newer one would only lose kernels on CUDA: releases of ONNX
+#: Runtime before microsoft/onnxruntime#26075 (late 2025) don't know the Squeeze, Unsqueeze and
+#: Reshape of opset 21, and the LSTM of opset 22 had none when we looked; such a node silently runs
+#: on the CPU. IR version 8 is that of its time, and every runtime we support reads it.
 OPSET: Final = 17
 IR_VERSION: Final = 8
 #: Names of the two axes that differ from run to run.
