@@ -1,3 +1,91 @@
-"""Client SDK of Carousel."""
+"""Carousel's client: recurrent networks that stream, with the state at the server.
+
+```python
+import carousel_client as carousel
+
+with carousel.connect("localhost:8001") as client, client.open("co2") as session:
+    y = session.step(x)
+```
+
+`carousel.aio` is the same for asyncio. Arrays are numpy's.
+"""
+
+from carousel_client import aio
+from carousel_client._errors import (
+    AnswersLost,
+    Busy,
+    CarouselError,
+    ClientClosed,
+    ConnectionLost,
+    DeadlineExceeded,
+    GroupError,
+    InvalidInput,
+    ModelError,
+    ModelNotFound,
+    NumericFault,
+    OutOfOrder,
+    ResourceExhausted,
+    ServerError,
+    SessionClosed,
+    SessionError,
+    SessionExists,
+    SessionExpired,
+    SessionLost,
+    SessionMoved,
+    SessionNotFound,
+    StaleHandle,
+    StepError,
+    Unavailable,
+)
+from carousel_client._models import (
+    Drain,
+    Limits,
+    ModelInfo,
+    ServerInfo,
+    SessionInfo,
+    TensorInfo,
+)
+from carousel_client._options import Backoff
+from carousel_client._sync_client import Client, connect
+from carousel_client._sync_session import Session, SessionGroup
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AnswersLost",
+    "Backoff",
+    "Busy",
+    "CarouselError",
+    "Client",
+    "ClientClosed",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "Drain",
+    "GroupError",
+    "InvalidInput",
+    "Limits",
+    "ModelError",
+    "ModelInfo",
+    "ModelNotFound",
+    "NumericFault",
+    "OutOfOrder",
+    "ResourceExhausted",
+    "ServerError",
+    "ServerInfo",
+    "Session",
+    "SessionClosed",
+    "SessionError",
+    "SessionExists",
+    "SessionExpired",
+    "SessionGroup",
+    "SessionInfo",
+    "SessionLost",
+    "SessionMoved",
+    "SessionNotFound",
+    "StaleHandle",
+    "StepError",
+    "TensorInfo",
+    "Unavailable",
+    "aio",
+    "connect",
+]

@@ -1,0 +1,344 @@
+"""What takes several calls, or the same one again, written once for both shells.
+
+A flow is a generator: it yields what to do (`Call`, `Sleep`), is sent the call's response or thrown
+its CarouselError, and returns its result.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from carousel import wire
+from carousel.v1 import models_pb2, server_pb2
+from carousel.v1 import sessions_pb2 as pb
+from carousel_client import _faults as faults
+from carousel_client._arrays import initial_states
+from carousel_client._block import Roster
+from carousel_client._columns import Ints
+from carousel_client._errors import (
+    CarouselError,
+    InvalidInput,
+    ServerError,
+    SessionExists,
+    SessionLost,
+    SessionNotFound,
+    Unavailable,
+)
+from carousel_client._models import (
+    ModelInfo,
+    ServerInfo,
+    SessionInfo,
+    model_info,
+    server_info,
+    session_info,
+)
+from carousel_client._options import Options
+from carousel_client._packing import tensors
+
+
+class Method(NamedTuple):
+    """One unary RPC."""
+
+    path: str
+    request: type[Any]
+    response: type[Any]
+
+
+INFO = Method("/carousel.v1.ServerService/Info", server_pb2.InfoRequest, server_pb2.InfoResponse)
+MODELS = Method(
+    "/carousel.v1.ModelService/List", models_pb2.ListModelsRequest, models_pb2.ListModelsResponse
+)
+MODEL = Method(
+    "/carousel.v1.ModelService/Get", models_pb2.GetModelRequest, models_pb2.GetModelResponse
+)
+OPEN = Method("/carousel.v1.SessionService/Open", pb.OpenRequest, pb.OpenResponse)
+ATTACH = Method("/carousel.v1.SessionService/Attach", pb.AttachRequest, pb.AttachResponse)
+RESET = Method("/carousel.v1.SessionService/Reset", pb.ResetRequest, pb.ResetResponse)
+CLOSE = Method("/carousel.v1.SessionService/Close", pb.CloseRequest, pb.CloseResponse)
+SESSIONS = Method(
+    "/carousel.v1.SessionService/List", pb.ListSessionsRequest, pb.ListSessionsResponse
+)
+
+#: How long one attempt to reach one of several servers may take, in seconds.
+ATTEMPT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Make this call; at the address with this index, or at the server in use."""
+
+    method: Method
+    request: Any
+    timeout: float
+    subject: faults.Subject = "session"
+    address: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait."""
+
+    seconds: float
+
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Call | Sleep, Any, T]
+#: What attaching found of one session: its handle and applied, or why it can't be had.
+Found: TypeAlias = tuple[int, int] | CarouselError
+
+
+@dataclass
+class Flows:
+    """The flows of one client; `known` holds the descriptions of (model, version) seen so far."""
+
+    addresses: Sequence[str]
+    options: Options
+    clock: Callable[[], float] = time.monotonic
+    known: dict[tuple[str, str], ModelInfo] = field(default_factory=dict)
+
+    def find_server(self, first: int = 0) -> Flow[tuple[int, ServerInfo]]:
+        """Find a server that answers: its address' index, beginning at `first`.
+
+        One that is going down is taken only if there is no other. Raises Unavailable.
+        """
+        order = [(first + i) % len(self.addresses) for i in range(len(self.addresses))]
+        end = self.clock() + self.options.timeout
+        for delay in self.options.backoff.delays():
+            draining, reason = None, ""
+            for address in order:
+                limit = min(max(end - self.clock(), 0.001), ATTEMPT_SECONDS)
+                call = Call(INFO, server_pb2.InfoRequest(), limit, address=address)
+                try:
+                    info = server_info((yield call))
+                except CarouselError as error:
+                    _raise_unless_away(error)
+                    reason = str(error)
+                    continue
+                if not info.draining:
+                    return address, info
+                draining = draining or (address, info)
+            if draining:
+                return draining
+            if self.clock() + delay >= end:
+                break
+            yield Sleep(delay)
+        raise Unavailable(
+            f"no server at {', '.join(self.addresses)} answered within {self.options.timeout:g} s: "
+            f"{reason}"
+        )
+
+    def safe(self, call: Call) -> Flow[Any]:
+        """Make a call that may be made twice; again and again while the server is away."""
+        end = self.clock() + call.timeout
+        for delay in self.options.backoff.delays():
+            try:
+                return (yield call)
+            except Unavailable:
+                if not self.options.reconnect or self.clock() + delay >= end:
+                    raise
+            yield Sleep(delay)
+        return None
+
+    def info(self) -> Flow[ServerInfo]:
+        """Ask the server who it is."""
+        response = yield from self.safe(self._call(INFO, server_pb2.InfoRequest()))
+        return server_info(response)
+
+    def models(self) -> Flow[list[ModelInfo]]:
+        """List all models."""
+        response = yield from self.safe(self._call(MODELS, models_pb2.ListModelsRequest()))
+        return [model_info(model) for model in response.models]
+
+    def model(self, name: str, version: str = "") -> Flow[ModelInfo]:
+        """Describe one model. Raises ModelNotFound."""
+        request = models_pb2.GetModelRequest(name=name, version=version)
+        response = yield from self.safe(self._call(MODEL, request, "model"))
+        found = model_info(response.model)
+        self.known[found.name, found.version] = found
+        return found
+
+    def sessions(self, model: str = "") -> Flow[list[SessionInfo]]:
+        """List all open sessions, page by page."""
+        found: list[SessionInfo] = []
+        token = ""
+        while True:
+            request = pb.ListSessionsRequest(model=model, page_token=token)
+            page = yield from self.safe(self._call(SESSIONS, request, "model"))
+            found.extend(session_info(session) for session in page.sessions)
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def open(
+        self,
+        model: str,
+        ids: Sequence[str | None],
+        *,
+        version: str = "",
+        states: Mapping[str, Any] | None = None,
+    ) -> Flow[Roster]:
+        """Open one session for each id; for None, one with an id of our own making.
+
+        Such ids are unique, so that a call whose answer was lost can be made again: a session that
+        is there already is then ours.
+        """
+        _check_ids(ids)
+        made = [uuid.uuid4().hex if name is None else name for name in ids]
+        request = pb.OpenRequest(model=model, version=version, ids=made, count=len(made))
+        if states:
+            described = yield from self.model(model, version)
+            request.version = described.version
+            request.initial_states.extend(tensors(initial_states(described, states, len(made))))
+        response = yield from self._open(request, chosen=any(name is not None for name in ids))
+        return (yield from self._roster(response, made))
+
+    def attach(self, model: str, ids: Sequence[str]) -> Flow[Roster]:
+        """Attach to all of these sessions. Raises SessionNotFound and takes none if one is gone."""
+        _check_ids(ids)
+        request = pb.AttachRequest(model=model, ids=ids)
+        response = yield from self.safe(self._call(ATTACH, request))
+        return (yield from self._roster(response, list(ids)))
+
+    def attach_each(self, model: str, ids: Sequence[str]) -> Flow[list[Found]]:
+        """Attach to those of these sessions that are there, and say what was found of each.
+
+        Missing ones are searched by halves, for a server attaches to all of a call's or to none.
+        """
+        found: list[Found] = [SessionNotFound("not asked for")] * len(ids)
+        spans = [(0, len(ids))] if ids else []
+        while spans:
+            begin, end = spans.pop()
+            request = pb.AttachRequest(model=model, ids=ids[begin:end])
+            try:
+                response = yield from self.safe(self._call(ATTACH, request))
+            except SessionNotFound as error:
+                middle = (begin + end) // 2
+                if middle == begin:
+                    error.session = ids[begin]
+                    found[begin] = error
+                else:
+                    spans += [(begin, middle), (middle, end)]
+                continue
+            handles = np.frombuffer(response.handles, wire.HANDLE_DTYPE)
+            applied = np.frombuffer(response.applied, wire.STEP_COUNT_DTYPE)
+            found[begin:end] = zip(handles.tolist(), applied.tolist(), strict=True)
+        return found
+
+    def reattach(
+        self, rosters: Sequence[Roster], server: ServerInfo
+    ) -> Flow[list[tuple[Roster, list[Found]]]]:
+        """Attach to the sessions of rosters that lost their server: what was found of each row.
+
+        A server that shares no store can't have the sessions of another one: it isn't asked.
+        """
+        wanted: dict[tuple[str, str], list[tuple[Roster, int]]] = {}
+        results = {id(roster): _lost(roster) for roster in rosters}
+        for roster in rosters:
+            if roster.server_id == server.server_id or server.resumable:
+                rows = [row for row in range(len(roster.ids)) if row not in roster.gone]
+                key = (roster.model.name, roster.model.version)
+                wanted.setdefault(key, []).extend((roster, row) for row in rows)
+        for (model, _), places in wanted.items():
+            ids = [roster.ids[row] for roster, row in places]
+            for (roster, row), found in zip(
+                places, (yield from self.attach_each(model, ids)), strict=True
+            ):
+                if not isinstance(found, CarouselError) or roster.server_id == server.server_id:
+                    results[id(roster)][row] = found
+        return [(roster, results[id(roster)]) for roster in rosters]
+
+    def control(self, method: Method, roster: Roster, rows: Ints) -> Flow[dict[int, CarouselError]]:
+        """Reset or close rows (n,) of a roster, and return the errors of those that failed."""
+        request = method.request(
+            model=roster.model.name,
+            version=roster.model.version,
+            server_id=roster.server_id,
+            handles=roster.handles[rows].astype(wire.HANDLE_DTYPE).tobytes(),
+        )
+        response = yield from self.safe(self._call(method, request))
+        status = np.frombuffer(response.status, wire.STATUS_DTYPE)
+        if len(status) not in (0, len(rows)):
+            raise ServerError(
+                f"the server answered {len(status)} statuses for {len(rows)} sessions",
+                code="INTERNAL",
+            )
+        return {
+            int(rows[i]): faults.from_row(
+                int(status[i]), "", session=roster.ids[rows[i]], applied=None
+            )
+            for i in np.flatnonzero(status)
+        }
+
+    def _open(self, request: pb.OpenRequest, *, chosen: bool) -> Flow[Any]:
+        end = self.clock() + self.options.timeout
+        again = False
+        for delay in self.options.backoff.delays():
+            try:
+                return (yield self._call(OPEN, request, "model"))
+            except SessionExists:
+                if chosen or not again:
+                    raise
+                attach = pb.AttachRequest(model=request.model, ids=request.ids)
+                return (yield from self.safe(self._call(ATTACH, attach)))
+            except Unavailable:
+                if not self.options.reconnect or self.clock() + delay >= end:
+                    raise
+                again = True
+            yield Sleep(delay)
+
+    def _roster(self, response: Any, ids: list[str]) -> Flow[Roster]:
+        """Make a roster of an OpenResponse or an AttachResponse."""
+        key = (response.model, response.version)
+        if key not in self.known:
+            yield from self.model(*key)
+        handles = np.frombuffer(response.handles, wire.HANDLE_DTYPE).astype(np.uint64)
+        applied = np.zeros(len(ids), np.uint64)
+        if isinstance(response, pb.AttachResponse):
+            applied = np.frombuffer(response.applied, wire.STEP_COUNT_DTYPE).astype(np.uint64)
+        if not len(handles) == len(applied) == len(ids):
+            raise ServerError(
+                f"the server answered {len(handles)} handles for {len(ids)} sessions",
+                code="INTERNAL",
+            )
+        return Roster(self.known[key], response.server_id, ids, handles, applied)
+
+    def _call(self, method: Method, request: Any, subject: faults.Subject = "session") -> Call:
+        return Call(method, request, self.options.timeout, subject)
+
+
+def _lost(roster: Roster) -> list[Found]:
+    return [
+        roster.gone.get(row)
+        or SessionLost(
+            f"session {session!r}: its server is gone, and the state with it; open a new one",
+            session=session,
+            applied=int(roster.applied[row]),
+        )
+        for row, session in enumerate(roster.ids)
+    ]
+
+
+def _check_ids(ids: Sequence[str | None]) -> None:
+    if not ids:
+        raise InvalidInput("expected at least one session, but got none")
+    for name in ids:
+        if name is not None and not 1 <= len(name) <= wire.MAX_ID_LENGTH:
+            raise InvalidInput(
+                f"a session's id has 1 to {wire.MAX_ID_LENGTH} characters, but {name[:20]!r} has "
+                f"{len(name)}"
+            )
+    given = [name for name in ids if name is not None]
+    if len(set(given)) != len(given):
+        raise InvalidInput("the sessions' ids must differ from each other")
+
+
+def _raise_unless_away(error: CarouselError) -> None:
+    """Let an error pass that says no more than that the server doesn't answer (yet)."""
+    if not isinstance(error, Unavailable | TimeoutError):
+        raise error

@@ -1,0 +1,90 @@
+"""How a client behaves, and what that means for its channel."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from carousel import wire
+from carousel_client._errors import InvalidInput
+from carousel_client._models import Drain
+
+#: Where a server listens if nobody says otherwise.
+DEFAULT_ADDRESS: Final = "localhost:8001"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """How long to wait between attempts, in seconds: growing, and jittered by up to a half.
+
+    The jitter keeps many clients of one server from coming back all at the same moment.
+    """
+
+    initial: float = 0.05
+    maximum: float = 2.0
+    multiplier: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.initial <= self.maximum and self.multiplier >= 1):
+            raise InvalidInput(
+                "a Backoff needs 0 < initial <= maximum and multiplier >= 1, but has initial "
+                f"{self.initial}, maximum {self.maximum}, multiplier {self.multiplier}"
+            )
+
+    def delays(self) -> Iterator[float]:
+        """Yield the waits, without end."""
+        delay = self.initial
+        while True:
+            yield delay * random.uniform(0.5, 1.0)  # noqa: S311, nobody gains by guessing it
+            delay = min(delay * self.multiplier, self.maximum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `connect` was asked for; see there."""
+
+    timeout: float = 10.0
+    max_message_bytes: int = wire.DEFAULT_MAX_MESSAGE_BYTES
+    keepalive: float = 30.0
+    keepalive_timeout: float = 10.0
+    backoff: Backoff = Backoff()
+    reconnect: bool = True
+    credentials: grpc.ChannelCredentials | None = None
+    on_drain: Callable[[Drain], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "max_message_bytes", "keepalive", "keepalive_timeout"):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(f"{name} must be positive, but is {getattr(self, name)}")
+
+    def channel(self) -> list[tuple[str, Any]]:
+        """Return the gRPC channel arguments."""
+        return [
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout * 1000)),
+            ("grpc.http2.max_pings_without_data", 0),
+            # The client's own back-off decides when to try; the channel must not lag behind it.
+            ("grpc.initial_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
+            ("grpc.min_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
+            ("grpc.max_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
+            # Two clients of one process must not share a connection: one stream's flow control,
+            # or its end, would be the other's too.
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+
+
+def addresses(given: str | Sequence[str]) -> list[str]:
+    """Return the addresses to try, in order.
+
+    Raises InvalidInput where there is none.
+    """
+    found = [given] if isinstance(given, str) else list(given)
+    if not found or not all(found):
+        raise InvalidInput(f"expected an address such as {DEFAULT_ADDRESS!r}, or a list of them")
+    return found

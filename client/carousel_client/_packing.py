@@ -1,0 +1,194 @@
+"""From waiting blocks to StepRequests that the server's limits allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from carousel import wire
+from carousel.v1 import sessions_pb2 as pb
+from carousel.v1 import tensor_pb2
+from carousel_client._block import Block
+from carousel_client._columns import Array, Ints, column, gather
+from carousel_client._errors import InvalidInput
+from carousel_client._models import Limits, ModelInfo
+
+#: Bytes a row's numbers take at most, asked or answered: see the columns of StepResponse.
+ROW_BYTES = 32
+#: Bytes kept free in a message for names, framing and words about failed rows.
+ENVELOPE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a message may hold: rows, bytes (inputs or outputs, whichever is more), steps a row.
+
+    `queue` is how many bytes of a model may be on their way in all.
+    """
+
+    rows: int
+    size: int
+    chunk: int
+    queue: int
+
+
+def room(limits: Limits, max_message_bytes: int) -> Room:
+    """Return the room of an empty message, by the server's limits and the client's own."""
+    sizes = [max_message_bytes, limits.max_message_bytes, limits.queue_bytes]
+    envelope = min(ENVELOPE_BYTES, max_message_bytes // 4)
+    return Room(
+        rows=limits.queue_rows or 2**31,
+        size=min(size for size in sizes if size) - envelope,
+        chunk=limits.max_chunk or 2**31,
+        queue=(limits.queue_bytes or 2**62) - envelope,
+    )
+
+
+def step_bytes(model: ModelInfo) -> int:
+    """Return the bytes of one step on the wire, asked or answered, whichever is more."""
+    return max(
+        sum(spec.step_bytes for spec in model.inputs),
+        sum(spec.step_bytes for spec in model.outputs),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """Rows of one block in one message: which `(n,)`, and how many steps of each `(n,)`."""
+
+    block: Block
+    rows: Ints
+    takes: Ints
+
+
+@dataclass(slots=True)
+class Load:
+    """What of one model is on its way."""
+
+    rows: int = 0
+    size: int = 0
+
+
+class Draft:
+    """A message being filled."""
+
+    def __init__(self, room: Room) -> None:
+        self.flights: list[Flight] = []
+        self.size = 0
+        self._room = room
+
+    def take(self, block: Block, load: Load) -> bool:
+        """Put in as many idle rows of `block` as fit, and say whether any did.
+
+        `load` grows by them: a client never has more on its way than the server's queue holds. In
+        an empty message a chunk that doesn't fit is cut.
+        """
+        if self.flights and self.flights[0].block.timeout != block.timeout:
+            return False
+        free = replace(
+            self._room,
+            rows=self._room.rows - load.rows,
+            size=min(self._room.size - self.size, self._room.queue - load.size),
+        )
+        # Small pieces would be sent if every byte that becomes free were used at once.
+        flight = plan(block, free, cut=not self.flights and free.size * 2 >= self._room.size)
+        if flight is None:
+            return False
+        block.inflight[flight.rows] = True
+        self.flights.append(flight)
+        size = len(flight.rows) * ROW_BYTES + int(flight.takes.sum()) * _step_bytes(block)
+        self.size += size
+        load.rows += len(flight.rows)
+        load.size += size
+        return True
+
+
+def plan(block: Block, free: Room, *, cut: bool) -> Flight | None:
+    """Return the idle rows of `block` that fit, or None; `cut` the first one if it alone doesn't.
+
+    A pure function: nothing is counted as sent yet.
+    """
+    rows = block.idle()
+    if not len(rows) or free.rows < 1:
+        return None
+    each = _step_bytes(block)
+    takes = np.minimum(block.lengths[rows] - block.answered[rows], free.chunk)
+    costs = np.cumsum(ROW_BYTES + takes * each)
+    fitting = min(int(np.searchsorted(costs, free.size, side="right")), free.rows)
+    if fitting == 0 and cut:
+        takes[0] = (free.size - ROW_BYTES) // each
+        fitting = 1 if takes[0] > 0 else 0
+    return Flight(block, rows[:fitting], takes[:fitting]) if fitting else None
+
+
+def too_large(model: ModelInfo, room: Room) -> InvalidInput:
+    """Return the error of a step that no message can hold."""
+    return InvalidInput(
+        f"one step of {model.name!r} takes {step_bytes(model)} bytes, but a message holds "
+        f"{room.size}; raise max_message_bytes at both ends"
+    )
+
+
+def request(number: int, flights: Sequence[Flight], now: float) -> pb.StreamRequest:
+    """Return one message for these flights, all of one model, version and server."""
+    roster = flights[0].block.roster
+    handles = column([f.block.roster.handles[f.rows] for f in flights])
+    first_step = column([f.block.roster.applied[f.rows] for f in flights])
+    takes = column([f.takes for f in flights])
+    message = pb.StreamRequest()
+    step = message.step
+    step.id = number
+    step.model = roster.model.name
+    step.version = roster.model.version
+    step.server_id = roster.server_id
+    step.timeout_ms = _timeout_ms(flights, now)
+    step.handles = handles.astype(wire.HANDLE_DTYPE, copy=False).tobytes()
+    step.first_step = first_step.astype(wire.STEP_COUNT_DTYPE, copy=False).tobytes()
+    if (takes != 1).any():
+        step.lengths = takes.astype(wire.LENGTH_DTYPE).tobytes()
+    for spec in roster.model.inputs:
+        parts = [_steps(flight, spec.name) for flight in flights]
+        tensor = step.inputs.add()
+        tensor.name = spec.name
+        tensor.dtype = wire.DATA_TYPES[spec.dtype.str]
+        tensor.shape.extend((sum(len(part) for part in parts), *spec.shape))
+        tensor.data = b"".join([part.tobytes() for part in parts])
+    return message
+
+
+def same_message(block: Block) -> tuple[str, str, float | None]:
+    """Return what chunks must have in common to share a message."""
+    model = block.roster.model
+    return model.name, model.version, block.timeout
+
+
+def tensors(arrays: dict[str, Array]) -> list[tensor_pb2.Tensor]:
+    """Return whole arrays as they travel."""
+    return [
+        tensor_pb2.Tensor(
+            name=name,
+            dtype=wire.DATA_TYPES[array.dtype.str],
+            shape=array.shape,
+            data=array.tobytes(),
+        )
+        for name, array in arrays.items()
+    ]
+
+
+def _steps(flight: Flight, name: str) -> Array:
+    block, rows = flight.block, flight.rows
+    return gather(block.inputs[name], block.starts[rows] + block.answered[rows], flight.takes)
+
+
+def _step_bytes(block: Block) -> int:
+    return max(1, step_bytes(block.roster.model))
+
+
+def _timeout_ms(flights: Sequence[Flight], now: float) -> int:
+    deadlines = [f.block.deadline for f in flights if f.block.deadline is not None]
+    if not deadlines:
+        return 0
+    return min(max(1, math.ceil((max(deadlines) - now) * 1000)), 2**32 - 1)

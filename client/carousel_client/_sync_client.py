@@ -1,0 +1,144 @@
+"""The client for programs with threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from carousel import wire
+from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
+from carousel_client._options import DEFAULT_ADDRESS, Backoff, Options, addresses
+from carousel_client._session import one_state_each, wanted
+from carousel_client._sync_link import Link
+from carousel_client._sync_session import Session, SessionGroup
+
+
+def connect(
+    address: str | Sequence[str] = DEFAULT_ADDRESS,
+    *,
+    timeout: float = 10.0,
+    max_message_bytes: int = wire.DEFAULT_MAX_MESSAGE_BYTES,
+    keepalive: float = 30.0,
+    keepalive_timeout: float = 10.0,
+    backoff: Backoff | None = None,
+    reconnect: bool = True,
+    credentials: grpc.ChannelCredentials | None = None,
+    on_drain: Callable[[Drain], None] | None = None,
+) -> Client:
+    """Connect to the first server that answers at `address`, HOST:PORT or a list of them.
+
+    `timeout`, in seconds, is how long the client goes on trying: to connect, to make a call, to
+    reconnect after the connection broke (unless `reconnect` is False), and to find room in a full
+    server's queue. It doesn't bound how long a step may run: see `Session.step`. `backoff` says how
+    long to wait between attempts. `max_message_bytes` bounds messages either way. An idle
+    connection is probed every `keepalive` seconds, and given up when nothing comes back for
+    `keepalive_timeout` seconds. `credentials` are gRPC's for TLS; None for a plain connection.
+    `on_drain` is called, in a thread of the client's, when the server says that it is going down.
+
+    Raises Unavailable where no server answers in time, and InvalidInput.
+    """
+    options = Options(
+        timeout=timeout,
+        max_message_bytes=max_message_bytes,
+        keepalive=keepalive,
+        keepalive_timeout=keepalive_timeout,
+        backoff=backoff or Backoff(),
+        reconnect=reconnect,
+        credentials=credentials,
+        on_drain=on_drain,
+    )
+    return Client(Link(addresses(address), options))
+
+
+class Client:
+    """A connection to a server. Thread-safe; made by `connect`.
+
+    As a context manager it closes the connection: sessions that are still open stay so at the
+    server, and any client can attach to them.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def info(self) -> ServerInfo:
+        """Return who the server is, and what it takes."""
+        return self._link.run(self._link.flows.info())
+
+    def models(self) -> list[ModelInfo]:
+        """List every loaded version of every model, by name, newest version first."""
+        return self._link.run(self._link.flows.models())
+
+    def model(self, name: str, version: str = "") -> ModelInfo:
+        """Describe one model; its default version where none is named. Raises ModelNotFound."""
+        return self._link.run(self._link.flows.model(name, version))
+
+    def sessions(self, model: str | None = None) -> list[SessionInfo]:
+        """List the server's open sessions, all or those of one model, in the order of their ids."""
+        return self._link.run(self._link.flows.sessions(model or ""))
+
+    def open(
+        self,
+        model: str,
+        id: str | None = None,  # noqa: A002, the word that everybody knows it by
+        *,
+        version: str = "",
+        initial_states: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Open a session; with an id of the client's making where none is given.
+
+        `initial_states` are the states to begin with, `[*state]` each, by name; those not named
+        begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
+        """
+        flow = self._link.flows.open(
+            model, [id], version=version, states=one_state_each(initial_states)
+        )
+        return Session(self._link, self._link.run(flow))
+
+    def open_many(
+        self,
+        model: str,
+        sessions: int | Sequence[str],
+        *,
+        version: str = "",
+        initial_states: Mapping[str, Any] | None = None,
+    ) -> SessionGroup:
+        """Open N sessions, by number or by ids: all of them, or none and an error.
+
+        `initial_states` are `[N, *state]` each. Raises what `open` raises.
+        """
+        flow = self._link.flows.open(
+            model, wanted(sessions), version=version, states=initial_states
+        )
+        return SessionGroup(self._link, self._link.run(flow))
+
+    def attach(self, model: str, id: str) -> Session:  # noqa: A002
+        """Take up an open session where it is; whoever had it before gets StaleHandle.
+
+        Raises SessionNotFound, SessionExpired.
+        """
+        return Session(self._link, self._link.run(self._link.flows.attach(model, [id])))
+
+    def attach_many(self, model: str, ids: Sequence[str]) -> SessionGroup:
+        """Take up open sessions: all of them, or none and SessionNotFound."""
+        return SessionGroup(self._link, self._link.run(self._link.flows.attach(model, ids)))
+
+    def close(self) -> None:
+        """Close the connection. Sessions stay open at the server; calls in progress fail."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._link.address}>"
