@@ -7,6 +7,7 @@ running any code that came with it (`torch.load(weights_only=True)`).
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,12 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "facts": dict(checkpoint.facts),
         "state_dict": checkpoint.forecaster.state_dict(),
     }
+    # Through memory: torch.save would put the temporary file's name inside, and the same network
+    # would not make the same file.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load(path: Path) -> Checkpoint:

@@ -24,6 +24,7 @@ from carousel_exporter.graph import BATCH, TIME, GraphBuilder, onnx_gates
 from carousel_exporter.network import PREVIOUS, SEEN, Architecture, cell_name, hidden_name
 from carousel_exporter.source import Source
 from carousel_exporter.verification import Report, verify
+from carousel_exporter.wording import steps
 
 INPUT = "x"
 OUTPUT = "y"
@@ -122,7 +123,7 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
     horizon = source.horizon if labels.horizon is None else labels.horizon
     if source.horizon not in {0, horizon}:
         raise SettingsError(
-            f"The network was trained to look {source.horizon} steps ahead: --horizon {horizon} "
+            f"The network was trained to look {steps(source.horizon)} ahead: --horizon {horizon} "
             "would be untrue."
         )
     unit = labels.unit or source.unit
@@ -155,7 +156,7 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
                 shape=[a.width],
                 columns=answers,
                 unit=unit,
-                description=f"forecast {horizon} steps ahead" if horizon else "answer to the step",
+                description=f"forecast {steps(horizon)} ahead" if horizon else "answer to the step",
             )
         ],
         states=states(a),
@@ -168,7 +169,7 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
 def _sentence(columns: Sequence[str], answers: Sequence[str], horizon: int) -> str:
     if not (horizon and answers):
         return ""
-    return f"Forecasts {', '.join(answers)} {horizon} steps ahead from {', '.join(columns)}."
+    return f"Forecasts {', '.join(answers)} {steps(horizon)} ahead from {', '.join(columns)}."
 
 
 def _columns(option: str, names: Sequence[str], size: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +11,14 @@ import onnx
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from carousel.v1.manifest_pb2 import ModelManifest
-from carousel.wire import MANIFEST_FORMAT, MANIFEST_KEY
+from carousel.v1.manifest_pb2 import (
+    MODEL_FORM_SEQUENCE,
+    MODEL_FORM_STEP,
+    ModelManifest,
+    StateSpec,
+    TensorSpec,
+)
+from carousel.wire import MANIFEST_FORMAT, MANIFEST_KEY, NUMPY_DTYPES
 from carousel_exporter.errors import ModelFileError
 
 #: Key of the metadata under which we note, for `verify`, what usual values look like: for each
@@ -28,7 +34,8 @@ def attach(
     statistics: Mapping[str, TensorStatistics],
 ) -> None:
     """Put a manifest and statistics into a model's metadata, in place of what is there."""
-    text = json_format.MessageToJson(manifest, preserving_proto_field_name=True)
+    # Sorted, because a map has no order of its own, and one network must make one file.
+    text = json_format.MessageToJson(manifest, preserving_proto_field_name=True, sort_keys=True)
     properties = {MANIFEST_KEY: text}
     if statistics:
         properties[STATISTICS_KEY] = json.dumps(statistics)
@@ -62,6 +69,7 @@ def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:
             f"The manifest of {path} has format {manifest.format}, and this version reads formats "
             f"1 to {MANIFEST_FORMAT}."
         )
+    _check_complete(manifest, path)
     return manifest
 
 
@@ -75,6 +83,25 @@ def read_statistics(model: onnx.ModelProto) -> dict[str, TensorStatistics]:
         return dict(json.loads(text))
     except ValueError as error:
         raise ModelFileError(f"The metadata {STATISTICS_KEY!r} can't be read: {error}.") from error
+
+
+def _check_complete(manifest: ModelManifest, path: Path) -> None:
+    """Raise ModelFileError where the manifest leaves out what every model has."""
+    if manifest.form not in {MODEL_FORM_SEQUENCE, MODEL_FORM_STEP}:
+        raise ModelFileError(f"The manifest of {path} doesn't state how the graph treats time.")
+    named: dict[str, Sequence[TensorSpec | StateSpec]] = {
+        "input": manifest.inputs,
+        "output": manifest.outputs,
+        "state": manifest.states,
+    }
+    for kind, specs in named.items():
+        if not specs:
+            raise ModelFileError(f"The manifest of {path} names no {kind}, and must name one.")
+        for spec in specs:
+            if spec.dtype not in NUMPY_DTYPES:
+                raise ModelFileError(
+                    f"The manifest of {path} gives {kind} {spec.name!r} no type that is known."
+                )
 
 
 def _properties(model: onnx.ModelProto) -> dict[str, str]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from carousel_exporter.data import Array
 from carousel_exporter.files import replacing
+from carousel_exporter.wording import steps
 
 
 def plot_forecast(
@@ -34,7 +35,7 @@ def plot_forecast(
             forecast[:, column],
             color="tab:red",
             linewidth=1.0,
-            label=f"forecast, made {horizon} steps before",
+            label=f"forecast, made {steps(horizon)} before",
         )
         panel.set_ylabel(f"{target} ({unit})" if unit else target)
         panel.grid(alpha=0.3)

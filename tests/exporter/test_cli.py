@@ -81,6 +81,28 @@ def test_the_table_has_each_forecast_and_the_unit(tmp_path, capsys):
     assert checkpoint.load(out).forecaster.architecture.targets is None
 
 
+def test_the_same_seed_makes_the_same_files(trained, tmp_path):
+    files = []
+    for folder in (tmp_path / "1", tmp_path / "2"):
+        out, model = folder / "a.pt", folder / "a.onnx"
+        train = ["train", "--data", str(trained / "s.csv"), "--target", "a", "--out", str(out)]
+        assert main([*train, *QUICK]) == 0
+        assert main(["convert", str(out), "--out", str(model)]) == 0
+        files.append((out.read_bytes(), model.read_bytes()))
+    assert files[0] == files[1]
+
+
+def test_several_targets_are_forecast_at_once(tmp_path, capsys):
+    path = write_csv(tmp_path / "s.csv", make_series(200))
+    out, model = tmp_path / "x.pt", tmp_path / "x.onnx"
+    assert main(["train", "--data", str(path), "--target", "b,a", *QUICK, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert [shown.count(f"persistence   {name} ") for name in "ab"] == [1, 1]
+    assert main(["convert", str(out), "--out", str(model), "--name", "pair"]) == 0
+    assert main(["inspect", str(model)]) == 0
+    assert "Forecasts b, a 1 step ahead from a, b." in capsys.readouterr().out
+
+
 def test_a_wrong_model_file_exits_with_1(tmp_path, capsys):
     forecaster = make_forecaster()
     mutant = mutants.mutate(make_model(tmp_path / "m.onnx", forecaster), mutants.leak_rows)

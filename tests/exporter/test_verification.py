@@ -194,6 +194,10 @@ def test_random_cuts_make_up_the_whole():
         (lambda m: m.states.pop(), "graph's inputs are"),
         (lambda m: setattr(m.outputs[0], "name", "z"), "names the output 'z'"),
         (lambda m: setattr(m, "format", 2), "has format 2"),
+        (lambda m: m.ClearField("form"), "how the graph treats time"),
+        (lambda m: m.ClearField("outputs"), "names no output"),
+        (lambda m: m.ClearField("states"), "names no state"),
+        (lambda m: m.inputs[0].ClearField("dtype"), "gives input 'x' no type"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(model, change, words):

@@ -16,6 +16,7 @@ from carousel.wire import NUMPY_DTYPES
 from carousel_exporter.commands.tables import table
 from carousel_exporter.inspection import Inspection, state_bytes
 from carousel_exporter.inspection import inspect as read
+from carousel_exporter.wording import steps
 
 
 def inspect(
@@ -45,7 +46,7 @@ def _summary(found: Inspection) -> Table:
         "description": manifest.description,
         "form": form,
         "rows a run": str(manifest.max_batch or "any number"),
-        "horizon": f"{manifest.horizon} steps" if manifest.horizon else "",
+        "horizon": steps(manifest.horizon) if manifest.horizon else "",
         "lengths input": manifest.sequence_lens,
         "parameters": f"{found.parameters:,}",
         "file": f"{found.file_bytes:,} bytes",

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from carousel_exporter.baselines import Score
 from carousel_exporter.verification import Difference, Report
+from carousel_exporter.wording import steps
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = (), header: bool = True) -> Table:
@@ -28,12 +29,12 @@ def table(title: str, *columns: str, numbers: Sequence[str] = (), header: bool =
 
 
 def score_table(
-    scores: Mapping[str, Score], targets: Sequence[str], unit: str, horizon: int, steps: int
+    scores: Mapping[str, Score], targets: Sequence[str], unit: str, horizon: int, count: int
 ) -> Table:
     """Return test errors, one row a forecast and target, beside the network's gain on each."""
     in_unit = f" ({unit})" if unit else ""
     mae, rmse, than = f"MAE{in_unit}", f"RMSE{in_unit}", "LSTM's MAE is"
-    title = f"Errors {horizon} steps ahead, over {steps} held-out steps"
+    title = f"Errors {steps(horizon)} ahead, over {steps(count)} held out"
     result = table(title, "forecast", "target", mae, rmse, than, numbers=(mae, rmse, than))
     (own, first), *_ = scores.items()
     for place, target in enumerate(targets):

@@ -145,7 +145,7 @@ class _Run:
             self.console.print("Interrupted before the first epoch was over: nothing was kept.")
             raise typer.Exit(INTERRUPTED)
         evaluation = evaluate(result.best.forecaster, self.task, season=self.season)
-        self._save(result, {"seconds": round(seconds, 1), **_test_facts(evaluation)})
+        self._save(result, _test_facts(evaluation))
         self._show(result, evaluation, seconds)
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)
@@ -186,7 +186,7 @@ class _Run:
                 losses += f", best {result.best.loss:.3g}"
                 progress.update(bar, advance=1, losses=losses)
                 if epoch.best:
-                    self._save(result, {"seconds": round(time.monotonic() - begin, 1)})
+                    self._save(result, {})
 
             result = run(self.task, self.settings, on_epoch=on_epoch)
         return result, time.monotonic() - begin
