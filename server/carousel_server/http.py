@@ -47,9 +47,9 @@ class HttpServer:
                 return page
             if check := checks.get(path):
                 good = check()
-                start_response("200 OK" if good else "503 Service Unavailable", _TEXT)
+                start_response("200 OK" if good else "503 Service Unavailable", [*_TEXT])
                 return [b"ok\n" if good else b"not ok\n"]
-            start_response("404 Not Found", _TEXT)
+            start_response("404 Not Found", [*_TEXT])
             return [b"there are /metrics, /healthz and /readyz\n"]
 
         host, port = split_address(address)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from carousel import wire
-from carousel.v1 import manifest_pb2, tensor_pb2
 from google.protobuf import json_format
 from onnx import TensorProto, helper, numpy_helper
+
+from carousel import wire
+from carousel.v1 import manifest_pb2, tensor_pb2
 
 FLOAT = tensor_pb2.DATA_TYPE_FLOAT32
 STEP = manifest_pb2.MODEL_FORM_STEP
@@ -45,7 +46,6 @@ def model(
 ) -> onnx.ModelProto:
     """Return a model file's content: the graph, and its manifest in the metadata."""
     lead = ["B"] if form == STEP else ["T", "B"]
-
 
     def infos(specs):
         return [
@@ -133,9 +133,7 @@ def lstm(
             )
         )
         nodes.append(helper.make_node("Squeeze", [f"{y}_4d", "axis1"], [y]))
-        nodes += [
-            helper.make_node("Squeeze", [f"{s}_new", "axis0"], [f"{s}_out"]) for s in (h, c)
-        ]
+        nodes += [helper.make_node("Squeeze", [f"{s}_new", "axis0"], [f"{s}_out"]) for s in (h, c)]
         value = y
     nodes.append(helper.make_node("MatMul", [value, weight("V", hidden, outputs)], ["y"]))
     return model(
@@ -155,3 +153,36 @@ def put(folder: Path, made: onnx.ModelProto, name: str = "test", version: str = 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(made.SerializeToString())
     return path
+
+
+def raises_above(limit: int) -> onnx.ModelProto:
+    """y = s + x, but a run with an x beyond `limit` raises (an index out of range)."""
+    nodes = [
+        helper.make_node("Add", ["x", "s"], ["s_out"]),
+        helper.make_node("Cast", ["x"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["zeros", "index"], ["zero"], axis=0),
+        helper.make_node("Add", ["s_out", "zero"], ["y"]),
+    ]
+    return model(
+        nodes,
+        inputs=[tensor("x", 2)],
+        outputs=[tensor("y", 2)],
+        states=[state("s", 2)],
+        constants={"zeros": np.zeros(limit + 1, np.float32)},
+    )
+
+
+def exploding() -> onnx.ModelProto:
+    """y = x + 1e20 * s: beyond float32 at the third step after a 1."""
+    nodes = [
+        helper.make_node("Mul", ["s", "factor"], ["grown"]),
+        helper.make_node("Add", ["x", "grown"], ["s_out"]),
+        helper.make_node("Identity", ["s_out"], ["y"]),
+    ]
+    return model(
+        nodes,
+        inputs=[tensor("x", 2)],
+        outputs=[tensor("y", 2)],
+        states=[state("s", 2)],
+        constants={"factor": np.float32(1e20)},
+    )
