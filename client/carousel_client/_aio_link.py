@@ -122,6 +122,7 @@ class Link(LinkBase):
         self._closed = True
         if hasattr(self, "exchange"):
             self.exchange.give_up(lambda: ClientClosed("the client was closed"))
+            self._wake()
         if self._timer is not None:
             self._timer.cancel()
         task, self._task = self._task, None
@@ -149,8 +150,9 @@ class Link(LinkBase):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Send what can be sent."""
+        """Send what can be sent, and wake who can go on."""
         self._flushing = False
+        self._wake()
         for message in self.exchange.messages(time.monotonic()):
             self._outbox.put_nowait(message)
         at = self.exchange.wakeup()
@@ -159,6 +161,10 @@ class Link(LinkBase):
             self._timer = None
         if at is not None and not self._closed:
             self._timer = self._loop.call_later(max(at - time.monotonic(), 0), self._flush)
+
+    def _wake(self) -> None:
+        for wake in self.exchange.woken():
+            wake()
 
     async def _serve(self) -> None:
         """Keep a stream for as long as anybody waits."""
@@ -180,6 +186,7 @@ class Link(LinkBase):
         self._broken = True
         if error is not None:
             self.exchange.give_up(self._ended(error))
+            self._wake()
         elif self.exchange.busy:
             return False
         self._task = None
@@ -219,7 +226,7 @@ class Link(LinkBase):
         if response.HasField("step"):
             self._heard = True
             self.exchange.receive(response.step, time.monotonic())
-            self._flush_soon()
+            self._flush()
         elif response.HasField("draining"):
             self._drained(response.draining)
 

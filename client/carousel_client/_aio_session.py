@@ -174,7 +174,7 @@ class Opening(Generic[S]):
     def __init__(self, link: Link, flow: Flow[Roster], make: Callable[[Link, Roster], S]) -> None:
         self._link = link
         self._flow = flow
-        self._make = make
+        self._make: Callable[[Link, Roster], S] = make
         self._opened: S | None = None
 
     def __await__(self) -> Generator[Any, None, S]:

@@ -22,11 +22,7 @@ class Answer:
     applied: Counts | None  # (n,)
     lengths: Ints  # (n,) steps answered
     outputs: dict[str, Array]  # (sum(lengths), *step) each
-
-    @property
-    def bad(self) -> bool:
-        """Whether any row is not OK."""
-        return bool(self.status.any())
+    bad: bool  # whether any row is not OK
 
 
 def decode(response: pb.StepResponse, asked: Ints, model: ModelInfo) -> Answer:
@@ -35,18 +31,21 @@ def decode(response: pb.StepResponse, asked: Ints, model: ModelInfo) -> Answer:
     Raises ServerError where the columns don't fit together: nothing of such an answer is used.
     """
     rows = _rows(response, len(asked))
+    if response.rows:
+        asked = asked[rows]
     n = len(rows)
     status = _column(response.status, wire.STATUS_DTYPE, n, "status")
     if status is None:
         status = np.zeros(n, np.uint8)
     lengths = _column(response.lengths, wire.LENGTH_DTYPE, n, "lengths")
     if lengths is None:
-        lengths = np.where(status == pb.ROW_STATUS_OK, asked[rows], 0)
+        lengths = np.where(status == pb.ROW_STATUS_OK, asked, 0)
     lengths = lengths.astype(np.int64)
-    if (lengths > asked[rows]).any():
+    if (lengths > asked).any():
         raise _broken("it answers more steps than were asked for")
     applied = _column(response.applied, wire.STEP_COUNT_DTYPE, n, "applied")
-    return Answer(rows, status, applied, lengths, _outputs(response, int(lengths.sum()), model))
+    outputs = _outputs(response, int(lengths.sum()), model)
+    return Answer(rows, status, applied, lengths, outputs, bad=bool(response.status.strip(b"\0")))
 
 
 def pick(answer: Answer, chosen: Ints) -> Answer:
@@ -58,6 +57,7 @@ def pick(answer: Answer, chosen: Ints) -> Answer:
         None if answer.applied is None else answer.applied[chosen],
         lengths,
         {name: gather(flat, begins, lengths) for name, flat in answer.outputs.items()},
+        answer.bad,
     )
 
 
@@ -90,16 +90,10 @@ def _outputs(response: pb.StepResponse, steps: int, model: ModelInfo) -> dict[st
         tensor = sent.get(spec.name)
         if tensor is None or tensor.dtype != wire.DATA_TYPES[spec.dtype.str]:
             raise _broken(f"output {spec.name!r} is missing or not {spec.dtype.name}")
-        flat = np.frombuffer(tensor.data, spec.dtype) if _fits(tensor.data, spec.dtype) else None
-        size = int(np.prod(spec.shape, dtype=np.int64))
-        if flat is None or flat.size != steps * size:
+        if len(tensor.data) != steps * spec.size * spec.dtype.itemsize:
             raise _broken(f"output {spec.name!r} has {len(tensor.data)} bytes for {steps} steps")
-        outputs[spec.name] = flat.reshape(steps, *spec.shape)
+        outputs[spec.name] = np.frombuffer(tensor.data, spec.dtype).reshape(steps, *spec.shape)
     return outputs
-
-
-def _fits(data: bytes, dtype: np.dtype[np.generic]) -> bool:
-    return len(data) % dtype.itemsize == 0
 
 
 def _broken(what: str) -> ServerError:

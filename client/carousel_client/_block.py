@@ -20,6 +20,10 @@ from carousel_client._columns import Array, Counts, Ints, starts
 from carousel_client._errors import CarouselError
 from carousel_client._models import ModelInfo
 
+FIRST_ROW: Ints = np.zeros(1, np.int64)
+FIRST_ROW.setflags(write=False)
+NO_ROWS: Ints = np.zeros(0, np.int64)
+
 
 def nobody() -> None:
     """Stand in for a waiter that is not there, or gone."""
@@ -62,6 +66,7 @@ class Block:
         "lengths",
         "open",
         "outputs",
+        "parts",
         "roster",
         "starts",
         "timeout",
@@ -80,7 +85,7 @@ class Block:
         self.form: Form = chunks.form
         self.inputs = chunks.inputs
         self.lengths = chunks.lengths  # (N,)
-        self.starts: Ints = starts(chunks.lengths)  # (N,)
+        self.starts: Ints = starts(chunks.lengths) if rows > 1 else FIRST_ROW  # (N,)
         self.answered: Ints = np.zeros(rows, np.int64)  # (N,)
         self.inflight = np.zeros(rows, np.bool_)  # (N,)
         self.failures: dict[int, CarouselError] = {}
@@ -91,10 +96,15 @@ class Block:
         self.busy_since: float | None = None
         self.abandoned = False
         self.carrier: Block | None = None  # the longer block that this one was joined into
+        self.parts: Sequence[Block] = ()  # the blocks that were joined into this one
         self.done: Callable[[], None] = nobody
 
     def idle(self) -> Ints:
         """Return the rows that have steps left and none on their way: (n,)."""
+        if len(self.lengths) == 1:  # most blocks: worth the microseconds
+            if self.failures or self.inflight[0] or self.answered[0] >= self.lengths[0]:
+                return NO_ROWS
+            return FIRST_ROW
         idle = (self.answered < self.lengths) & ~self.inflight
         if self.failures:
             idle[list(self.failures)] = False

@@ -18,12 +18,19 @@ import numpy.typing as npt
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._answers import Answer, decode, pick
-from carousel_client._block import Block, Roster, Waiting, nobody
-from carousel_client._columns import Ints, column
+from carousel_client._block import NO_ROWS, Block, Roster, Waiting, nobody
+from carousel_client._columns import Ints, column, starts
 from carousel_client._errors import Busy, CarouselError, ResourceExhausted, ServerError
-from carousel_client._joining import head
+from carousel_client._joining import head, split
 from carousel_client._models import Limits
-from carousel_client._outcomes import fail_rows, lose, reattach, settle
+from carousel_client._outcomes import (
+    fail_rows,
+    lose,
+    one_row,
+    reattach,
+    settle,
+    settle_one,
+)
 from carousel_client._packing import (
     Draft,
     Flight,
@@ -70,6 +77,7 @@ class Exchange:
         self._active: set[Roster] = set()
         self._ready: dict[tuple[str, str, float | None], deque[Roster]] = {}
         self._asleep: list[tuple[float, int, Roster]] = []
+        self._woken: list[Callable[[], None]] = []
         self._load: dict[str, Load] = {}  # what is on its way, by model
 
     @property
@@ -78,7 +86,7 @@ class Exchange:
         return bool(self._active)
 
     def submit(self, block: Waiting) -> None:
-        """Queue a block behind its roster's others; `block.done` is called once it is answered."""
+        """Queue a block behind its roster's others."""
         roster = block.roster
         roster.blocks.append(block)
         self._active.add(roster)
@@ -118,8 +126,13 @@ class Exchange:
         """Return when `messages` will have something again without an answer, or None."""
         return self._asleep[0][0] if self._asleep else None
 
+    def woken(self) -> list[Callable[[], None]]:
+        """Return, once, what wakes the callers whose blocks are complete since the last time."""
+        woken, self._woken = self._woken, []
+        return woken
+
     def receive(self, response: pb.StepResponse, now: float) -> None:
-        """Take in an answer, and call `done` of the blocks that it completes."""
+        """Take in an answer."""
         sent = self._sent.get(response.id)
         if sent is None:
             _log.debug("ignored an answer to request %d, which nobody waits for", response.id)
@@ -175,7 +188,7 @@ class Exchange:
                 elif not block.entered:
                     roster.blocks.remove(block)
                     block.failure = make()
-                    block.done()
+                    self._woken.append(block.done)
             self._advance(roster)
 
     def _pack(self, queue: deque[Roster], now: float) -> Iterator[pb.StreamRequest]:
@@ -183,30 +196,34 @@ class Exchange:
         while queue:
             roster = queue[0]
             block = self._next(roster, now)
-            if block is None:
+            rows = NO_ROWS if block is None else block.idle()
+            if block is None or not len(rows):
                 queue.popleft().queued = False
                 continue
             load = self._load.setdefault(roster.model.name, Load())
-            if draft.take(block, load):
+            taken = draft.take(block, rows, load)
+            if taken == len(rows):
+                queue.popleft().queued = False
+            elif taken:
                 continue
-            if draft.flights:
+            elif draft.flights:
                 yield self._send(draft, now)
                 draft = Draft(self._room)
             elif load.rows:  # full of this client's own rows: their answers make room
                 self._ready.setdefault(same_message(block), deque()).extend(queue)
                 return
             else:
-                fail_rows(block, block.idle(), too_large(roster.model, self._room))
+                fail_rows(block, rows, too_large(roster.model, self._room))
                 self._advance(roster)
         if draft.flights:
             yield self._send(draft, now)
 
     def _next(self, roster: Roster, now: float) -> Block | None:
-        """Return the block of which something can be sent, or None."""
+        """Return the block of which something may be sent, or None."""
         if self.must_attach(roster) or roster.not_before > now:
             return None
         block = head(roster, max_steps=self._room.chunk)
-        return block if isinstance(block, Block) and len(block.idle()) else None
+        return block if isinstance(block, Block) else None
 
     def _send(self, draft: Draft, now: float) -> pb.StreamRequest:
         number = next(self._numbers)
@@ -241,25 +258,34 @@ class Exchange:
 
     def _settle(self, sent: _Sent, answer: Answer, response: pb.StepResponse, now: float) -> None:
         """Give each flight its rows' part of an answer."""
-        words = {note.row: note.message for note in response.errors}
-        owner = np.searchsorted(sent.ends, answer.rows, side="right")  # (n,)
-        for index, flight in enumerate(sent.flights):
-            part = answer
-            if len(sent.flights) > 1:
-                mine = np.flatnonzero(owner == index)
-                if not len(mine):
-                    continue
-                part = pick(answer, mine)
-            begin = int(sent.ends[index]) - len(flight.rows)
-            notes = [words.get(row, "") for row in part.rows.tolist()] if part.bad else []
-            busy = settle(flight.block, flight.rows[part.rows - begin], part, notes)
-            if len(busy):
-                self._busy(flight.block, busy, response.retry_after_ms / 1000, now)
+        notes = {note.row: note.message for note in response.errors}
+        retry = response.retry_after_ms / 1000
+        if len(sent.flights) == 1:
+            flight = sent.flights[0]
+            busy = settle(flight.block, flight.rows[answer.rows], answer, notes)
+            self._busy(flight.block, busy, retry, now)
+            return
+        owners = np.searchsorted(sent.ends, answer.rows, side="right")  # (n,)
+        begins = starts(answer.lengths)
+        for index in np.unique(owners):
+            flight, mine = sent.flights[index], np.flatnonzero(owners == index)
+            if len(flight.rows) == 1:
+                found = one_row(answer, int(mine[0]), int(begins[mine[0]]))
+                words = notes.get(int(answer.rows[mine[0]]), "")
+                crowded = settle_one(flight.block, int(flight.rows[0]), found, words)
+                self._busy(flight.block, flight.rows if crowded else NO_ROWS, retry, now)
+                continue
+            part = pick(answer, mine)
+            first = int(sent.ends[index]) - len(flight.rows)
+            busy = settle(flight.block, flight.rows[part.rows - first], part, notes)
+            self._busy(flight.block, busy, retry, now)
 
     def _busy(
         self, block: Block, rows: Ints, retry_after: float, now: float, why: str = ""
     ) -> None:
-        """Send rows that found no room again later, unless that has gone on for too long."""
+        """Send rows (n,) that found no room again later, unless that went on for too long."""
+        if not len(rows):
+            return
         retry = now + (retry_after or BUSY_WAIT)
         block.busy_since = now if block.busy_since is None else block.busy_since
         late = block.deadline is not None and retry >= block.deadline
@@ -285,7 +311,7 @@ class Exchange:
         """Wake those whose blocks are complete, and queue the roster if more is to be sent."""
         for block in [b for b in roster.blocks if isinstance(b, Block) and b.open == 0]:
             roster.blocks.remove(block)
-            block.done()
+            self._finish(block)
         if not roster.blocks:
             self._active.discard(roster)
             return
@@ -294,7 +320,14 @@ class Exchange:
             self._queue(roster)
         elif not first.entered:
             first.entered = True
-            first.done()
+            self._woken.append(first.done)
+
+    def _finish(self, block: Block) -> None:
+        if block.parts:
+            split(block)
+            self._woken.extend(part.done for part in block.parts)
+        else:
+            self._woken.append(block.done)
 
     def _queue(self, roster: Roster) -> None:
         first = roster.blocks[0] if roster.blocks else None

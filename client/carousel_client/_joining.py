@@ -5,8 +5,6 @@ This is what makes a fast source cheap: however many steps wait, they cost one m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from carousel_client._arrays import Chunks
@@ -49,7 +47,7 @@ def _join(roster: Roster, first: Block, max_steps: int) -> Block:
         timeout=first.timeout,
         deadline=max(deadlines, default=None),
     )
-    joined.done = lambda: _split(joined, fitting)
+    joined.parts = fitting
     for block in fitting:
         block.carrier = joined
         roster.blocks.popleft()
@@ -57,14 +55,14 @@ def _join(roster: Roster, first: Block, max_steps: int) -> Block:
     return joined
 
 
-def _split(joined: Block, parts: Sequence[Block]) -> None:
-    """Give each part its answers, the failure to the part it happened in, and wake their waiters.
+def split(joined: Block) -> None:
+    """Give each part its answers, and the failure to the part it happened in.
 
     The parts behind a failure were not run.
     """
     failure, left = joined.failures.get(0), int(joined.answered[0])
     outputs, begin = joined.flat_outputs(), 0
-    for part in parts:
+    for part in joined.parts:
         asked = int(part.lengths[0])
         got = min(left, asked)
         part.answered[0] = got
@@ -74,4 +72,3 @@ def _split(joined: Block, parts: Sequence[Block]) -> None:
             failure = not_run(part.roster, 0, failure)
         part.open = 0
         begin, left = begin + asked, left - got
-        part.done()

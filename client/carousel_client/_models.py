@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 import numpy as np
 
@@ -25,10 +27,10 @@ class TensorInfo:
     minimum: int | None = None
     maximum: int | None = None
 
-    @property
-    def step_bytes(self) -> int:
-        """Bytes of one step of one session."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+    @cached_property
+    def size(self) -> int:
+        """Elements of one step of one session."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,12 @@ class ModelInfo:
     state_bytes: int
     horizon: int
     sha256: str
+
+    @cached_property
+    def step_bytes(self) -> int:
+        """Bytes of one step of one session on the wire, asked or answered, whichever is more."""
+        asked = sum(spec.size * spec.dtype.itemsize for spec in self.inputs)
+        return max(1, asked, sum(spec.size * spec.dtype.itemsize for spec in self.outputs))
 
 
 @dataclass(frozen=True, kw_only=True)

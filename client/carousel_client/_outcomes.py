@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._answers import Answer
-from carousel_client._block import Block, Roster
-from carousel_client._columns import Ints, scatter
+from carousel_client._block import NO_ROWS, Block, Roster
+from carousel_client._columns import Array, Ints, scatter, starts
 from carousel_client._errors import (
     AnswersLost,
     CarouselError,
@@ -20,31 +21,75 @@ from carousel_client._errors import (
 )
 
 
-def settle(block: Block, rows: Ints, answer: Answer, notes: Sequence[str]) -> Ints:
+def settle(block: Block, rows: Ints, answer: Answer, notes: Mapping[int, str]) -> Ints:
     """Take in the answers to `rows` (n,) of a block, and return those that found no room: (m,).
 
-    `notes` are the server's words about each row that failed, empty where there are none.
+    `notes` are the server's words about failed rows, by their place in the request.
     """
-    roster = block.roster
+    if answer.bad or block.abandoned or answer.applied is None:
+        return _settle_each(block, rows, answer, notes)
     for name, values in answer.outputs.items():
         begins = block.starts[rows] + block.answered[rows]
         scatter(block.output(name, values), begins, answer.lengths, values)
-    known = roster.applied[rows]
     block.answered[rows] += answer.lengths
     block.inflight[rows] = False
-    good = answer.status == pb.ROW_STATUS_OK
-    _count(roster, rows, answer, known)
-    finished = good & (block.answered[rows] >= block.lengths[rows])
-    block.open -= int(np.count_nonzero(finished))
-    if block.abandoned:
-        for row in rows[good & ~finished]:
-            fail(block, int(row), out_of_time(roster, int(row)))
-    busy = answer.status == pb.ROW_STATUS_BUSY
-    for place in np.flatnonzero(~good & ~busy).tolist():
-        status = int(answer.status[place])
-        _fail_row(block, int(rows[place]), status, notes[place], int(known[place]))
-    crowded: Ints = rows[busy]
-    return crowded
+    block.roster.applied[rows] = answer.applied
+    block.open -= int(np.count_nonzero(block.answered[rows] >= block.lengths[rows]))
+    return NO_ROWS
+
+
+def _settle_each(block: Block, rows: Ints, answer: Answer, notes: Mapping[int, str]) -> Ints:
+    begins = starts(answer.lengths)
+    busy = []
+    for place, row in enumerate(rows.tolist()):
+        found = one_row(answer, place, int(begins[place]))
+        note = notes.get(int(answer.rows[place]), "")
+        if settle_one(block, row, found, note):
+            busy.append(row)
+    return np.array(busy, np.int64)
+
+
+class Row(NamedTuple):
+    """What an answer says of one row; outputs are `(length, *step)` each."""
+
+    status: int
+    applied: int | None
+    length: int
+    outputs: dict[str, Array]
+
+
+def one_row(answer: Answer, place: int, begin: int) -> Row:
+    """Return the row at a place in an answer; its steps begin at `begin`."""
+    length = int(answer.lengths[place])
+    return Row(
+        int(answer.status[place]),
+        None if answer.applied is None else int(answer.applied[place]),
+        length,
+        {name: flat[begin : begin + length] for name, flat in answer.outputs.items()},
+    )
+
+
+def settle_one(block: Block, row: int, found: Row, note: str) -> bool:
+    """Take in the answer to one row of a block, and say whether it found no room."""
+    roster = block.roster
+    known = int(roster.applied[row])
+    if found.length:
+        begin = int(block.starts[row] + block.answered[row])
+        for name, values in found.outputs.items():
+            block.output(name, values)[begin : begin + found.length] = values
+        block.answered[row] += found.length
+    block.inflight[row] = False
+    if found.status not in faults.GONE:
+        roster.applied[row] = known + found.length if found.applied is None else found.applied
+    if found.status == pb.ROW_STATUS_OK:
+        if block.answered[row] >= block.lengths[row]:
+            block.open -= 1
+        elif block.abandoned:
+            fail(block, row, out_of_time(roster, row))
+        return False
+    if found.status != pb.ROW_STATUS_BUSY:
+        _fail_row(block, row, found.status, note, known)
+    return found.status == pb.ROW_STATUS_BUSY
 
 
 def fail(block: Block, row: int, error: CarouselError) -> None:
@@ -119,17 +164,6 @@ def out_of_time(roster: Roster, row: int) -> CarouselError:
     return faults.from_row(
         pb.ROW_STATUS_DEADLINE, "", session=roster.ids[row], applied=int(roster.applied[row])
     )
-
-
-def _count(roster: Roster, rows: Ints, answer: Answer, known: np.ndarray) -> None:
-    """Set how many steps each session's state has taken in."""
-    if answer.applied is None:
-        roster.applied[rows] = known + answer.lengths.astype(np.uint64)
-    elif not answer.bad:
-        roster.applied[rows] = answer.applied
-    else:
-        valid = ~np.isin(answer.status, list(faults.GONE))
-        roster.applied[rows[valid]] = answer.applied[valid]
 
 
 def _fail_row(block: Block, row: int, status: int, note: str, known: int) -> None:

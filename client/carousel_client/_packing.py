@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,14 +47,6 @@ def room(limits: Limits, max_message_bytes: int) -> Room:
     )
 
 
-def step_bytes(model: ModelInfo) -> int:
-    """Return the bytes of one step on the wire, asked or answered, whichever is more."""
-    return max(
-        sum(spec.step_bytes for spec in model.inputs),
-        sum(spec.step_bytes for spec in model.outputs),
-    )
-
-
 @dataclass(slots=True, eq=False)
 class Flight:
     """Rows of one block in one message: which `(n,)`, and how many steps of each `(n,)`."""
@@ -80,44 +72,47 @@ class Draft:
         self.size = 0
         self._room = room
 
-    def take(self, block: Block, load: Load) -> bool:
-        """Put in as many idle rows of `block` as fit, and say whether any did.
+    def take(self, block: Block, rows: Ints, load: Load) -> int:
+        """Put in as many of these idle rows (n,) of `block` as fit, and return how many did.
 
         `load` grows by them: a client never has more on its way than the server's queue holds. In
         an empty message a chunk that doesn't fit is cut.
         """
         if self.flights and self.flights[0].block.timeout != block.timeout:
-            return False
-        free = replace(
-            self._room,
+            return 0
+        free = Room(
             rows=self._room.rows - load.rows,
             size=min(self._room.size - self.size, self._room.queue - load.size),
+            chunk=self._room.chunk,
+            queue=self._room.queue,
         )
         # Small pieces would be sent if every byte that becomes free were used at once.
-        flight = plan(block, free, cut=not self.flights and free.size * 2 >= self._room.size)
+        flight = plan(block, rows, free, cut=not self.flights and free.size * 2 >= self._room.size)
         if flight is None:
-            return False
+            return 0
         block.inflight[flight.rows] = True
         self.flights.append(flight)
-        size = len(flight.rows) * ROW_BYTES + int(flight.takes.sum()) * _step_bytes(block)
+        steps = int(flight.takes.sum())
+        size = len(flight.rows) * ROW_BYTES + steps * block.roster.model.step_bytes
         self.size += size
         load.rows += len(flight.rows)
         load.size += size
-        return True
+        return len(flight.rows)
 
 
-def plan(block: Block, free: Room, *, cut: bool) -> Flight | None:
-    """Return the idle rows of `block` that fit, or None; `cut` the first one if it alone doesn't.
+def plan(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
+    """Return the idle rows (n,) of `block` that fit, or None; `cut` the first if it alone doesn't.
 
     A pure function: nothing is counted as sent yet.
     """
-    rows = block.idle()
-    if not len(rows) or free.rows < 1:
+    if free.rows < 1:
         return None
-    each = _step_bytes(block)
+    each = block.roster.model.step_bytes
     takes = np.minimum(block.lengths[rows] - block.answered[rows], free.chunk)
-    costs = np.cumsum(ROW_BYTES + takes * each)
-    fitting = min(int(np.searchsorted(costs, free.size, side="right")), free.rows)
+    fitting = min(len(rows), free.rows)
+    if ROW_BYTES * len(rows) + int(takes.sum()) * each > free.size:
+        costs = np.cumsum(ROW_BYTES + takes * each)
+        fitting = min(int(np.searchsorted(costs, free.size, side="right")), fitting)
     if fitting == 0 and cut:
         takes[0] = (free.size - ROW_BYTES) // each
         fitting = 1 if takes[0] > 0 else 0
@@ -127,7 +122,7 @@ def plan(block: Block, free: Room, *, cut: bool) -> Flight | None:
 def too_large(model: ModelInfo, room: Room) -> InvalidInput:
     """Return the error of a step that no message can hold."""
     return InvalidInput(
-        f"one step of {model.name!r} takes {step_bytes(model)} bytes, but a message holds "
+        f"one step of {model.name!r} takes {model.step_bytes} bytes, but a message holds "
         f"{room.size}; raise max_message_bytes at both ends"
     )
 
@@ -180,11 +175,10 @@ def tensors(arrays: dict[str, Array]) -> list[tensor_pb2.Tensor]:
 
 def _steps(flight: Flight, name: str) -> Array:
     block, rows = flight.block, flight.rows
+    if len(rows) == 1:
+        begin = int(block.starts[rows[0]] + block.answered[rows[0]])
+        return block.inputs[name][begin : begin + int(flight.takes[0])]
     return gather(block.inputs[name], block.starts[rows] + block.answered[rows], flight.takes)
-
-
-def _step_bytes(block: Block) -> int:
-    return max(1, step_bytes(block.roster.model))
 
 
 def _timeout_ms(flights: Sequence[Flight], now: float) -> int:

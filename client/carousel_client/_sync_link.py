@@ -139,6 +139,7 @@ class Link(LinkBase):
             self._closing.set()
             if hasattr(self, "exchange"):
                 self.exchange.give_up(lambda: ClientClosed("the client was closed"))
+                self._flush()
             self._outbox.put(None)
             if self._stream is not None:
                 self._stream.cancel()
@@ -163,7 +164,13 @@ class Link(LinkBase):
             raise ClientClosed("the client is closed; connect again")
 
     def _flush(self) -> None:
-        """Send what can be sent. Called with the lock held, so that messages keep their order."""
+        """Send what can be sent and wake who can go on, with the lock held."""
+        self._post()
+        for wake in self.exchange.woken():
+            wake()
+
+    def _post(self) -> None:
+        """Send what can be sent, with the lock held, so that messages keep their order."""
         for message in self.exchange.messages(time.monotonic()):
             self._outbox.put(message)
         at = self.exchange.wakeup()
@@ -201,6 +208,7 @@ class Link(LinkBase):
             self._broken = True
             if error is not None:
                 self.exchange.give_up(self._ended(error))
+                self._flush()
             elif self.exchange.busy and not self._closed:
                 return False
             self._thread = None
@@ -250,7 +258,10 @@ class Link(LinkBase):
             self._heard = True
             with self._lock:
                 self.exchange.receive(response.step, time.monotonic())
-                self._flush()
+                self._post()
+                woken = self.exchange.woken()
+            for wake in woken:  # without the lock, which they will want at once
+                wake()
         elif response.HasField("draining"):
             self._drained(response.draining)
 
