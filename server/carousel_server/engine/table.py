@@ -39,7 +39,8 @@ class SessionTable:
         self.barrier = np.zeros(size, np.int64)  # tickets below it were queued behind a failure
         self.opened = np.zeros(size, np.float64)  # seconds since the epoch
         self.used = np.zeros(size, np.float64)  # seconds on the engine's clock
-        self.ended_as = np.zeros(size, np.uint8)  # why the last generation's handles are stale
+        # Why the last generation's handles are stale; before the first there was none.
+        self.ended_as = np.full(size, RowStatus.NOT_FOUND, np.uint8)
         self.ids: list[str | None] = [None] * size
         self._free = np.arange(capacity, 0, -1, dtype=np.int64)
         self._top = capacity
