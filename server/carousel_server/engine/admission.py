@@ -30,7 +30,7 @@ def admit(cohort: Cohort, table: SessionTable, spec: ModelSpec) -> None:
     cohort.entries, status = table.resolve(cohort.handles)
     status = _mark_duplicates(cohort, table, status)
     if status.any():
-        _turn_away(cohort, status)
+        _turn_away(cohort, table, status)
     cohort.tickets[cohort.pending] = table.draw(cohort.entries[cohort.pending])
     for row, why in faults(cohort, spec):
         if cohort.status[row] == 0:
@@ -53,9 +53,9 @@ def _mark_duplicates(
     return status
 
 
-def _turn_away(cohort: Cohort, status: NDArray[np.uint8]) -> None:
+def _turn_away(cohort: Cohort, table: SessionTable, status: NDArray[np.uint8]) -> None:
     rows = np.flatnonzero(status)
     cohort.status[rows] = status[rows]
     for row in rows.tolist():
         cohort.explain(row, _WORDS[RowStatus(cohort.status[row])])
-    cohort.finish(rows, np.zeros(len(rows), np.int64))
+    cohort.finish(rows, table.applied[cohort.entries[rows]])

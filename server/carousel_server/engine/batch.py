@@ -52,12 +52,22 @@ class Answer:
     retry_after_ms: int = 0
 
 
-def refusal(batch: StepBatch, status: RowStatus, why: str, *, retry_after_ms: int = 0) -> Answer:
-    """Return the answer that gives every row of a batch the same status."""
+def refusal(
+    batch: StepBatch,
+    status: RowStatus,
+    why: str,
+    *,
+    applied: IntColumn | None = None,
+    retry_after_ms: int = 0,
+) -> Answer:
+    """Return the answer that gives every row of a batch the same status.
+
+    Without `applied` [N], the counts of the rows' sessions, their handles are not valid here.
+    """
     zeros = np.zeros(batch.rows, np.int64)
     return Answer(
         done=True,
-        applied=zeros,
+        applied=zeros if applied is None else applied,
         lengths=zeros,
         outputs={},
         status=np.full(batch.rows, status, np.uint8),

@@ -125,7 +125,13 @@ class Engine:
                 f"{queued.rows} rows with {queued.bytes} bytes are queued; {limits.queue_rows} "
                 f"rows and {limits.queue_bytes} bytes may be"
             )
-            batch.reply(refusal(batch, RowStatus.BUSY, why, retry_after_ms=_RETRY_AFTER_MS))
+            entries, _ = self.sessions.table.resolve(
+                batch.handles
+            )  # reads only, so any time will do
+            applied = self.sessions.table.applied[entries]
+            batch.reply(
+                refusal(batch, RowStatus.BUSY, why, applied=applied, retry_after_ms=_RETRY_AFTER_MS)
+            )
             return
         self._in.add(batch)
         batch.arrived = self.clock()

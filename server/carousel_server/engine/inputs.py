@@ -37,8 +37,9 @@ def faults(cohort: Cohort, spec: ModelSpec) -> Iterator[tuple[int, str]]:
 
 def _all_fit(values: NDArray[np.generic], tensor: TensorSpec) -> bool:
     if tensor.dtype.kind == "f":
-        # One pass: infinities and NaN survive a sum, and nothing else makes one in float64.
-        total = np.sum(values, dtype=np.float64)
+        # One pass: infinities and NaN survive a sum. A sum may also overflow: then look closer.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.sum(values, dtype=np.float64)
         return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
     return bool(_fits(values, tensor).all())
 

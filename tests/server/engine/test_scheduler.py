@@ -1,0 +1,70 @@
+"""What runs next: pure functions of columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carousel_server.engine import scheduler
+from carousel_server.engine.status import RowStatus
+
+GOOD = {"status": 0, "valid": 0, "tickets": 7, "barrier": 0, "expected": 5, "applied": 5}
+
+
+def screen_one(*, late: bool | None = None, **column: int) -> RowStatus:
+    columns = {name: np.array([value]) for name, value in (GOOD | column).items()}
+    (code,) = scheduler.screen(**columns, late=None if late is None else np.array([late]))
+    return RowStatus(code)
+
+
+@pytest.mark.parametrize(
+    ("column", "status"),
+    [
+        ({}, RowStatus.OK),
+        ({"expected": -1}, RowStatus.OK),
+        ({"barrier": 7}, RowStatus.OK),
+        ({"late": False}, RowStatus.OK),
+        ({"expected": 6}, RowStatus.OUT_OF_ORDER),
+        ({"barrier": 8}, RowStatus.OUT_OF_ORDER),
+        ({"expected": -1, "barrier": 8}, RowStatus.OUT_OF_ORDER),
+        ({"expected": 4}, RowStatus.ALREADY_APPLIED),
+        ({"expected": 0, "applied": 1}, RowStatus.ALREADY_APPLIED),
+        ({"late": True}, RowStatus.DEADLINE),
+        ({"late": True, "expected": 4}, RowStatus.ALREADY_APPLIED),
+        ({"late": True, "expected": 6}, RowStatus.OUT_OF_ORDER),
+        ({"status": RowStatus.INVALID, "late": True, "expected": 6}, RowStatus.INVALID),
+        ({"valid": RowStatus.STALE_HANDLE, "status": RowStatus.INVALID}, RowStatus.STALE_HANDLE),
+    ],
+)
+def test_screen(column, status):
+    assert screen_one(**column) is status
+
+
+def limits(**given: int) -> scheduler.Limits:
+    return scheduler.Limits(**({"rows": 99, "steps": 16, "batch": 0, "ragged": True} | given))
+
+
+@given(
+    steps=st.lists(st.integers(1, 16), min_size=1, max_size=40),
+    batch=st.integers(0, 5),
+    ragged=st.booleans(),
+)
+def test_groups_hold_each_piece_once(steps, batch, ragged):
+    lengths = np.array(steps)
+    runs = scheduler.groups(lengths, limits(batch=batch, ragged=ragged))
+    assert sorted(place for run in runs for place in run.tolist()) == list(range(len(steps)))
+    for run in runs:
+        assert len(run)
+        assert (np.diff(run) > 0).all(), "places are in ascending order"
+        assert not batch or len(run) <= batch
+        inside = lengths[run]
+        if ragged:
+            assert inside.sum() * 2 > inside.max() * len(run), "half or more is padding"
+        else:
+            assert (inside == inside[0]).all()
+
+
+def test_single_steps_share_one_run():
+    assert len(scheduler.groups(np.ones(1000, np.int64), limits(ragged=False))) == 1
