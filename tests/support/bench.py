@@ -107,7 +107,7 @@ class Bench:
         self.engine = Engine(
             number=3,
             runner=self.runner,
-            directory=directory or Directory(100),
+            directory=Directory(100) if directory is None else directory,
             limits=EngineLimits(**limits),
             observer=observer or NoObserver(),
             clock=self.clock,

@@ -181,6 +181,7 @@ class Engine:
                 self._observer.queued(now - batch.arrived)
             cohort = Cohort(batches, self.spec)
             admit(cohort, self.sessions.table, self.spec)
+            self.sessions.touch(cohort.entries[cohort.pending])  # also if they fail
             self._cohorts.append(cohort)
 
     def _prepare(self, call: Call, deliveries: list[Delivery]) -> None:

@@ -9,6 +9,8 @@ from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import IntColumn, SessionTable
 
+_INVALID_HANDLE = (RowStatus.STALE_HANDLE, RowStatus.NOT_FOUND, RowStatus.EXPIRED)
+
 
 def finish(cohort: Cohort, table: SessionTable, rows: IntColumn) -> None:
     """End rows that came to their end; their sessions go on with what is queued behind them."""
@@ -24,12 +26,19 @@ def fail(
     status: NDArray[np.uint8],
     detail: str = "",
 ) -> None:
-    """End rows that can't go on; what is queued behind them for the same sessions fails too."""
+    """End rows that can't go on; what is queued behind them for the same sessions fails too.
+
+    A row whose handle has become invalid is no longer the session's: whoever has the session or
+    its entry now does not feel it, and the row is not told where that session stands.
+    """
     cohort.status[rows] = status
     for row in rows.tolist():
         cohort.explain(row, _why(cohort, table, row, detail))
-    table.fail(cohort.entries[rows])
-    finish(cohort, table, rows)
+    entries = cohort.entries[rows]
+    own = ~np.isin(status, _INVALID_HANDLE)
+    table.fail(entries[own])
+    table.finish(entries)
+    cohort.finish(rows, np.where(own, table.applied[entries], 0))
 
 
 def _why(cohort: Cohort, table: SessionTable, row: int, detail: str) -> str:
