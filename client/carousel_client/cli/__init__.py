@@ -1,0 +1,50 @@
+"""`carousel`, the command line: look at a server, and stream a file or a pipe through a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carousel_client.cli._common import Target
+from carousel_client.cli._models import models
+from carousel_client.cli._sessions import sessions
+from carousel_client.cli._stream import stream
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="carousel",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Option(envvar="CAROUSEL_ADDRESS", help="The server, HOST:PORT.")
+    ] = "localhost:8001",
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="How long to wait for the server, in seconds.")
+    ] = 10.0,
+) -> None:
+    """Talk to a Carousel server.
+
+    Example: `carousel --address localhost:8001 models`
+    """
+    context.obj = Target(address, timeout)
+
+
+app.command()(models)
+app.command()(stream)
+app.command()(sessions)
+
+
+def main() -> None:
+    """Run the command line; the entry point of `carousel`."""
+    app()

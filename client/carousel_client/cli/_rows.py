@@ -1,0 +1,206 @@
+"""From lines of text to the inputs of one step each, and from answers to lines of text."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+import carousel_client as carousel
+from carousel_client.cli._common import InputError
+
+
+class ByteSource(Protocol):
+    """Something whose `read` returns what is there by now: a raw file, not a buffered one."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return up to `size` bytes, b"" at the end."""
+
+
+def lines(source: ByteSource) -> Iterator[tuple[int, str]]:
+    """Yield each line that isn't blank, with its number from 1, as soon as it is complete."""
+    number, rest = 0, b""
+    while data := source.read(65536) or b"":
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            number += 1
+            if line.strip():
+                yield number, _text(line, number)
+    if rest.strip():
+        yield number + 1, _text(rest, number + 1)
+
+
+class Reader(Protocol):
+    """Reads lines of one format."""
+
+    def read(self, number: int, line: str) -> dict[str, Any] | None:
+        """Return one step's inputs by name, or None for a header. Raises InputError."""
+
+
+class JsonReader:
+    """Reads a line as `{"x": [...]}`, or as `[...]` or a number for a model with one input."""
+
+    def __init__(self, model: carousel.ModelInfo) -> None:
+        self._model = model
+
+    def read(self, number: int, line: str) -> dict[str, Any]:
+        """Return one step's inputs by name. Raises InputError."""
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"line {number} is not JSON: {error}") from None
+        specs = self._model.inputs
+        if not isinstance(value, dict):
+            value = {specs[0].name: value} if len(specs) == 1 else {}
+        names = [spec.name for spec in specs]
+        if sorted(value) != sorted(names):
+            raise InputError(f"line {number}: expected an object with {', '.join(names)}")
+        return {spec.name: _array(number, spec, value[spec.name]) for spec in specs}
+
+
+@dataclass
+class CsvReader:
+    """Reads a line of comma-separated values; picks columns by a header's names if there is one.
+
+    A first line without any number is a header. Without one, or where neither `columns` nor the
+    model name any, the columns that hold a number in the first row are taken, in order.
+    """
+
+    model: carousel.ModelInfo
+    columns: Sequence[str] = ()
+    fill_forward: bool = False
+    _header: list[str] | None = None
+    _picked: list[int] | None = None
+    _before: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.model.inputs) != 1:
+            names = ", ".join(spec.name for spec in self.model.inputs)
+            raise InputError(f"{self.model.name!r} has several inputs ({names}): use JSON lines")
+
+    def read(self, number: int, line: str) -> dict[str, Any] | None:
+        """Return one step's inputs by name, or None for a header. Raises InputError."""
+        cells = [cell.strip() for cell in next(csv.reader([line]))]
+        if self._picked is None:
+            if self._header is None and not any(_is_number(cell) for cell in cells):
+                self._header = cells
+                self._picked = self._by_name(number, cells)
+                return None
+            self._picked = self._by_value(number, cells)
+        spec = self.model.inputs[0]
+        values = [self._cell(number, cells, column) for column in self._picked]
+        return {spec.name: _array(number, spec, np.reshape(values, spec.shape))}
+
+    def _by_name(self, number: int, header: list[str]) -> list[int] | None:
+        wanted = list(self.columns or self.model.inputs[0].columns)
+        missing = [name for name in wanted if name not in header]
+        if missing:
+            raise InputError(
+                f"line {number}: the header has no column {', '.join(map(repr, missing))}, but "
+                f"{', '.join(map(repr, header))}; name others with --column"
+            )
+        return self._checked(number, [header.index(name) for name in wanted]) if wanted else None
+
+    def _by_value(self, number: int, cells: list[str]) -> list[int]:
+        if self.columns and self._header is None:
+            raise InputError(f"line {number}: --column needs a header that names the columns")
+        numeric = [i for i, cell in enumerate(cells) if not cell or _is_number(cell)]
+        return self._checked(number, numeric)
+
+    def _checked(self, number: int, picked: list[int]) -> list[int]:
+        spec = self.model.inputs[0]
+        if len(picked) != spec.size:
+            raise InputError(
+                f"line {number}: {self.model.name!r} takes {spec.size} values a step, but there "
+                f"are {len(picked)} columns of numbers; choose with --column"
+            )
+        return picked
+
+    def _cell(self, number: int, cells: list[str], column: int) -> float | int:
+        name = repr(self._header[column]) if self._header else str(column + 1)
+        cell = cells[column] if column < len(cells) else ""
+        if not cell and self.fill_forward:
+            cell = self._before.get(column, "")
+        if not cell:
+            hint = "there is none before it" if self.fill_forward else "or use --fill forward"
+            raise InputError(f"line {number}: column {name} is empty; give it a value, {hint}")
+        try:
+            value = float(cell) if self.model.inputs[0].dtype.kind == "f" else int(cell)
+        except ValueError:
+            raise InputError(f"line {number}: column {name} is no number: {cell!r}") from None
+        self._before[column] = cell
+        return value
+
+
+def header(model: carousel.ModelInfo) -> list[str]:
+    """Return the names of an answer's values, in order."""
+    names: list[str] = []
+    for spec in model.outputs:
+        if spec.columns:
+            names.extend(spec.columns)
+        elif spec.size == 1:
+            names.append(spec.name)
+        else:
+            names.extend(f"{spec.name}_{i}" for i in range(spec.size))
+    return names
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """Return one line of comma-separated values."""
+    return ",".join(_quoted(str(value)) for value in values)
+
+
+def answer_line(model: carousel.ModelInfo, answer: dict[str, Any], *, as_json: bool) -> str:
+    """Return one step's answer, each output `[*output]`, as a line."""
+    if as_json:
+        return json.dumps({name: _exact(value) for name, value in answer.items()})
+    return csv_line(
+        value for spec in model.outputs for value in np.asarray(answer[spec.name]).ravel()
+    )
+
+
+def _exact(value: Any) -> Any:
+    """Return an array as lists of numbers with as few digits as its element type needs."""
+    array = np.asarray(value)
+    if array.ndim:
+        return [_exact(part) for part in array]
+    return float(str(array[()])) if array.dtype.kind == "f" else array.item()
+
+
+def _array(number: int, spec: carousel.TensorInfo, value: Any) -> Any:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub" or array.shape != spec.shape:
+        raise InputError(
+            f"line {number}: input {spec.name!r} takes numbers of shape {list(spec.shape)}, but "
+            f"got {value!r}"
+        )
+    if array.dtype.kind == "f" and not all(math.isfinite(each) for each in array.ravel()):
+        raise InputError(f"line {number}: input {spec.name!r} holds a value that is not finite")
+    return array
+
+
+def _text(line: bytes, number: int) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+    except UnicodeDecodeError:
+        raise InputError(f"line {number} is not UTF-8 text") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"' if set(value) & set(',"\n') else value
