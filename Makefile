@@ -1,61 +1,73 @@
 # Everything happens in .venv, which `make setup` makes; nothing needs root, and nothing but package
-# installs and loopback uses the network.
+# installs and loopback uses the network. pip's own variables (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS,
+# PIP_CONSTRAINT and so on) are honoured.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PROTO  := .venv-proto
 # Kept apart so that a changed requirement, and nothing else, installs again.
-REQUIREMENTS := pyproject.toml $(wildcard proto/pyproject.toml client/pyproject.toml \
-                server/pyproject.toml exporter/pyproject.toml)
+REQUIREMENTS := pyproject.toml proto/pyproject.toml client/pyproject.toml server/pyproject.toml \
+                exporter/pyproject.toml
+
+# An environment that was moved or copied with its folder still points to the old place; see
+# scripts/environment, which notes the place and makes such a one anew.
+moved = $(if $(filter-out $(CURDIR),$(shell cat $(1)/place 2>/dev/null)),anew)
+ifneq ($(call moved,$(VENV))$(call moved,$(PROTO)),)
+.PHONY: $(VENV)/installed $(PROTO)/installed
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types proto proto-check bench clean
+.PHONY: help setup demo test check lint format types proto proto-check installs clean
 
 help:  ## Say what there is to make
+	@echo "usage: make TARGET [PYTHON=/path/to/python3.11]"
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F':.*  ## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/installed  ## Make .venv with all four distributions, editable
 
 $(VENV)/installed: $(REQUIREMENTS)
-	@echo "setup: making $(VENV) (torch is the largest part; a minute or more on a first run)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "setup: Carousel needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint \
+	@echo "setup: installing Carousel and what it needs into $(VENV); PyTorch is the largest part."
+	@echo "setup: some minutes on a first run, seconds later; pip is quiet unless it fails"
+	@scripts/environment $(PYTHON) $(VENV) --group test --group lint \
 	  -e ./proto -e ./client -e './server[cpu]' -e ./exporter
 	@touch $@
+	@echo "setup: done"
 
 demo: setup  ## Train, export, verify, serve and stream a real series
 	@$(BIN)/python -m examples.co2.demo
 
-test: setup  ## Run the tests
-	@echo "test: unit and end-to-end tests, servers on 127.0.0.1 and free ports only"
+test: setup  ## Run all tests; servers listen on 127.0.0.1 and free ports only
 	@$(BIN)/python -m pytest
 
-check: setup lint types proto-check  ## Lint, types, import boundaries, protocol
+check: lint types proto-check  ## Lint, format, types, import boundaries and protocol
 
-lint:
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+lint: setup  ## Lint, check the format and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
 
-types:
-	$(BIN)/mypy proto/carousel client/carousel_client server/carousel_server exporter/carousel_exporter
+format: setup  ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+types: setup  ## Check types, strictly
+	@$(BIN)/mypy proto/carousel client/carousel_client server/carousel_server exporter/carousel_exporter
 
 $(PROTO)/installed: pyproject.toml
-	@$(PYTHON) -m venv $(PROTO)
-	@$(PROTO)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(PROTO)/bin/python -m pip install --quiet --disable-pip-version-check --group proto
+	@echo "setup: installing the protocol's generator into $(PROTO)"
+	@scripts/environment $(PYTHON) $(PROTO) --group proto
 	@touch $@
 
 proto: $(PROTO)/installed  ## Generate the protocol's code again
 	@$(PROTO)/bin/python scripts/proto.py generate
 
-proto-check: setup $(PROTO)/installed
+proto-check: setup $(PROTO)/installed  ## Check that the protocol's code is up to date, and buf's rules
 	@$(PROTO)/bin/python scripts/proto.py check
 	@scripts/buf-check $(PROTO)/bin/python $(BIN)/buf
+
+installs:  ## Prove that client and server install without each other's packages
+	@scripts/check-installs $(PYTHON)
 
 clean:  ## Remove the environments and what the demo made
 	rm -rf $(VENV) $(PROTO) .demo
