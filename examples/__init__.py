@@ -1,0 +1,1 @@
+"""Programs that use Carousel as a user would."""

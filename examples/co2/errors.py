@@ -1,0 +1,7 @@
+"""What ends the demo early."""
+
+from __future__ import annotations
+
+
+class DemoError(Exception):
+    """Says in one sentence what failed, and where to look."""

@@ -1,0 +1,102 @@
+"""The demo's tables, and its chart with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from carousel_exporter.baselines import Score
+from examples.co2 import chart
+from examples.co2.metrics import Figures
+from examples.co2.scoring import LSTM, Agreement
+from examples.co2.series import Measured
+from examples.co2.sessions import Track
+
+_CHART_LINES = 13
+_CHART_WIDTH = 100
+
+
+def stream_chart(measured: Measured, track: Track, *, ahead: int, width: int) -> RenderableType:
+    """Draw what a session has forecast so far, over the held-out weeks that have come so far."""
+    answers = track.answers
+    truth = np.where(np.arange(len(measured.dates)) < len(answers), measured.values[:, 0], np.nan)
+    held_out = slice(measured.first, None)
+    axes = chart.Axes(
+        low=np.floor(measured.values[held_out].min() - 0.5),
+        high=np.ceil(measured.values[held_out].max() + 0.5),
+        names=measured.new_years(),
+    )
+    legend = Text.assemble(
+        "CO2 in ppm   ",
+        ("⠒⠒⠒⠒", chart.LINE_STYLE),
+        " measured   ",
+        ("• • •", chart.MARK_STYLE),
+        f" streamed forecast, made {ahead} weeks before",
+    )
+    drawn = chart.draw_chart(
+        truth[held_out],
+        measured.place(answers, ahead=ahead)[held_out],
+        axes,
+        width=min(width, _CHART_WIDTH),
+        height=_CHART_LINES,
+    )
+    return Group(legend, drawn)
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Table:
+    """Return how streamed answers compare with PyTorch's, a row a way of streaming."""
+    table = _table("session", right=("answers", "calls", "off by (ppm)", "allowed (ppm)"))
+    for found in agreements:
+        table.add_row(
+            found.name,
+            f"{found.answers:,}",
+            f"{found.calls:,}",
+            f"{found.largest:.1e}",
+            f"{found.allowed:.1e}",
+            _verdict("equal" if found.equal else "differs", good=found.equal),
+        )
+    return table
+
+
+def score_table(scores: Mapping[str, Score]) -> Table:
+    """Return the errors of all forecasts, and how far the network's lies below each."""
+    own = scores[LSTM].mae[0]
+    table = _table("forecast", right=("MAE (ppm)", "RMSE (ppm)"))
+    for name, score in scores.items():
+        better = own < score.mae[0]
+        beside = f"beaten: the LSTM's is {1 - own / score.mae[0]:.0%} lower"
+        verdict = _verdict(beside if better else "not beaten", good=bool(better))
+        numbers = (f"{score.mae[0]:.3f}", f"{score.rmse[0]:.3f}")
+        table.add_row(name, *numbers, "" if name == LSTM else verdict)
+    return table
+
+
+def figure_table(figures: Figures) -> Table:
+    """Return what the server counted."""
+    table = _table("what the server counted, from /metrics", right=("",), last=False)
+    table.add_row("sessions opened", f"{figures.sessions:,}")
+    table.add_row("steps applied", f"{figures.steps:,}")
+    table.add_row("ticks (runs of the model, shared by sessions)", f"{figures.ticks:,}")
+    table.add_row("rows a tick, mean", f"{figures.rows_a_tick:.1f}")
+    table.add_row("time of a message, mean", f"{figures.milliseconds_a_message:.2f} ms")
+    return table
+
+
+def _table(first: str, *, right: Sequence[str], last: bool = True) -> Table:
+    """Return a table of one column of words, some of numbers and, with `last`, one of words."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right")
+    if last:
+        table.add_column("")
+    return table
+
+
+def _verdict(text: str, *, good: bool) -> Text:
+    return Text(text, style="green" if good else "bold red")
