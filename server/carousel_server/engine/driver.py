@@ -1,15 +1,16 @@
 """Who runs an engine's turns: its own thread, or the event loop when there is little to do.
 
 A thread hand-off each way costs more than a small step. So an idle engine steps where the request
-arrived: at the end of the event loop's turn, with all that came in during it. When a turn leaves
-work behind, or a lot comes in at once, the thread takes over until nothing is left. A lock says
-whose turn it is; the loop never waits for it.
+arrived: at once while messages come one by one, otherwise at the end of the event loop's turn, with
+all that came in during it. When a turn leaves work behind, or a lot comes in at once, the thread
+takes over until nothing is left. A lock says whose turn it is; the loop never waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,6 +20,10 @@ from carousel_server.engine.engine import Delivery, Engine
 from carousel_server.errors import CarouselError
 
 _Result = TypeVar("_Result")
+
+# Between the end of a turn on the event loop and a message that came after it, the loop polls and
+# gRPC decodes: tens of microseconds.
+_NEXT_SECONDS = 40e-6
 
 
 class Driver:
@@ -48,21 +53,39 @@ class Driver:
         self._inline_steps = inline_steps
         self._on_crash = on_crash
         self._turn = threading.Lock()
+        # What turns had to say, in their order: filled by whoever has the turn, emptied on the
+        # loop. A part of an answer must not be overtaken by the last one.
+        self._outbox: deque[Delivery] = deque()
         self._wake = threading.Event()
         self._scheduled = False
+        # Whether messages come one by one; and when the last turn here ended. A message that was
+        # there by then waited for that turn, and others may have come with it.
+        self._alone = True
+        self._ended = 0.0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
 
     @property
     def idle(self) -> bool:
-        """Whether the engine has nothing to do and nobody runs its turn."""
-        return self._engine.idle and not self._turn.locked()
+        """Whether the engine has nothing to do, nobody runs its turn, and every answer is out."""
+        # In the middle of a turn the engine may look idle, so look when nobody has it.
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return self._engine.idle and not self._outbox
+        finally:
+            self._turn.release()
 
     def submit(self, batch: StepBatch) -> None:
         """Take rows in; answers go to `batch.reply`, on the loop."""
+        came = self._engine.clock()
         self._engine.submit(batch)
-        self._poke()
+        if self._alone and came - self._ended > _NEXT_SECONDS and self._may_step_here():
+            self._step_here()
+        else:
+            self._alone = False
+            self._poke()
 
     async def control(self, control: Control[_Result]) -> _Result:
         """Carry a control call out behind the rows that it must wait for.
@@ -95,27 +118,38 @@ class Driver:
         """Have what was put into the engine done soon."""
         if self._scheduled:
             return
-        if self._engine.queued.steps <= self._inline_steps and not self._turn.locked():
+        if self._may_step_here():
             self._scheduled = True
-            self._loop.call_soon(self._step_inline)
+            self._loop.call_soon(self._step_scheduled)
         else:
             self._wake.set()
 
-    def _step_inline(self) -> None:
+    def _may_step_here(self) -> bool:
+        return self._engine.queued_steps <= self._inline_steps and not self._turn.locked()
+
+    def _step_scheduled(self) -> None:
         self._scheduled = False
-        if self._engine.queued.steps > self._inline_steps or not self._turn.acquire(blocking=False):
+        if self._may_step_here():
+            self._alone = self._engine.waiting <= 1
+            self._step_here()
+        else:
+            self._wake.set()
+
+    def _step_here(self) -> None:
+        if not self._turn.acquire(blocking=False):
             self._wake.set()
             return
         try:
-            deliveries = self._engine.turn()
+            self._outbox.extend(self._engine.turn())
         except Exception as error:  # noqa: BLE001 - nothing may take the event loop down with it
             self._on_crash(error)
             return
         finally:
             self._turn.release()
-        _deliver(deliveries)
+        self._deliver()
         if not self._engine.idle:
             self._wake.set()
+        self._ended = self._engine.clock()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -124,14 +158,13 @@ class Driver:
             while not self._engine.idle and not self._stopping:
                 with self._turn:
                     try:
-                        deliveries = self._engine.turn()
+                        self._outbox.extend(self._engine.turn())
                     except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
                         self._loop.call_soon_threadsafe(self._on_crash, error)
                         return
-                if deliveries:
-                    self._loop.call_soon_threadsafe(_deliver, deliveries)
+                if self._outbox:
+                    self._loop.call_soon_threadsafe(self._deliver)
 
-
-def _deliver(deliveries: list[Delivery]) -> None:
-    for delivery in deliveries:
-        delivery()
+    def _deliver(self) -> None:
+        while self._outbox:
+            self._outbox.popleft()()

@@ -109,6 +109,16 @@ class Engine:
         return Volume(came.rows - left.rows, came.steps - left.steps, came.bytes - left.bytes)
 
     @property
+    def queued_steps(self) -> int:
+        """Steps that are taken in and not answered."""
+        return self._in.steps - self._out.steps
+
+    @property
+    def waiting(self) -> int:
+        """Messages and calls that no turn has looked at."""
+        return len(self._inbox)
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self._inbox or self._cohorts or self._calls)

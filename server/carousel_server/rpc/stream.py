@@ -30,6 +30,8 @@ class StepStream:
         self._drained.set()
         self._unanswered = 0
         self._reader: asyncio.Task[None] | None = None
+        self._taking = False  # a request is being taken in; its answer may come meanwhile
+        self._writing = False
         self._ended = False
         self._ended_here = False
 
@@ -63,32 +65,47 @@ class StepStream:
         try:
             async for request in self._requests:
                 self._take(request)
+                # What was answered at once leaves from here: no other task need be woken for it.
+                await self._flush()
                 await self._drained.wait()
         finally:
             self._ended = True
             self._changed.set()
 
     def _take(self, request: sessions_pb2.StreamRequest) -> None:
+        self._taking = True
         if request.WhichOneof("body") == "step":
             self._unanswered += 1
             self._gate.submit(request.step, self._send)
         else:
             self.notify(failure(0, InvalidRequest("the message has no body; a step was expected")))
+        self._taking = False
 
     def _send(self, response: sessions_pb2.StreamResponse) -> None:
         self._unanswered -= response.step.done
         self._outbox.append(response)
         if len(self._outbox) > _MAX_UNREAD:
             self._drained.clear()
-        self._changed.set()
+        if not self._taking:
+            self._changed.set()
 
     async def _write(self) -> None:
         while not (self._ended and not self._unanswered and not self._outbox):
             await self._changed.wait()
             self._changed.clear()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write what is in the outbox; gRPC takes one message at a time, so one task does."""
+        if self._writing:
+            return
+        self._writing = True
+        try:
             while self._outbox:
                 await self._put(self._outbox.popleft())
-            self._drained.set()
+        finally:
+            self._writing = False
+        self._drained.set()
 
 
 class OpenStreams:
