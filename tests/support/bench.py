@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from carousel_server.engine import controls
-from carousel_server.engine.batch import Answer, StepBatch
 from carousel_server.engine.controls import Call, Control
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.engine import Engine, EngineLimits
 from carousel_server.engine.observer import NoObserver
-from carousel_server.engine.status import RowStatus
 from carousel_server.errors import CarouselError
 from tests.support.recurrence import RecurrenceRunner
+from tests.support.steps import Message, batch_of
 
 
 class Clock:
@@ -27,45 +26,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class Message:
-    """One message's answers, put together; it minds that each row is answered once."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        self.done = False
-        self.parts = 0
-        self.retry_after_ms = 0
-        self.status: dict[int, RowStatus] = {}
-        self.applied: dict[int, int] = {}
-        self.lengths: dict[int, int] = {}
-        self.outputs: dict[int, np.ndarray] = {}
-        self.errors: dict[int, str] = {}
-
-    def take(self, answer: Answer) -> None:
-        assert not self.done, "an answer came behind the last one"
-        rows = range(self.rows) if answer.rows is None else answer.rows.tolist()
-        count = len(rows)
-        status = np.zeros(count, np.uint8) if answer.status is None else answer.status
-        assert count == len(status) == len(answer.applied) == len(answer.lengths)
-        begin = 0
-        for row, code, applied, length in zip(
-            rows, status.tolist(), answer.applied.tolist(), answer.lengths.tolist(), strict=True
-        ):
-            assert row not in self.status, "a row was answered twice"
-            self.status[row] = RowStatus(code)
-            self.applied[row], self.lengths[row] = applied, length
-            self.outputs[row] = np.array(answer.outputs.get("y", np.empty((0, 2))))[
-                begin : begin + length
-            ]
-            begin += length
-        assert all(len(value) == begin for value in answer.outputs.values())
-        self.errors.update(answer.errors)
-        self.retry_after_ms = answer.retry_after_ms
-        self.done = answer.done
-        self.parts += 1
-        assert self.done == (len(self.status) == self.rows)
 
 
 class Reply:
@@ -100,17 +60,18 @@ class Bench:
         *,
         observer: Any = None,
         directory: Directory | None = None,
+        clock: Callable[[], float] | None = None,
         **limits: int,
     ) -> None:
         self.runner = runner or RecurrenceRunner()
-        self.clock = Clock()
+        self.clock = Clock()  # stands, unless the engine is given another
         self.engine = Engine(
             number=3,
             runner=self.runner,
             directory=Directory(100) if directory is None else directory,
             limits=EngineLimits(**limits),
             observer=observer or NoObserver(),
-            clock=self.clock,
+            clock=clock or self.clock,
         )
 
     @property
@@ -156,25 +117,14 @@ class Bench:
         tokens: Sequence[int] | None = None,
     ) -> Message:
         """Put a message in: chunks `[T, 2]` by handle."""
-        pairs = list(chunks.items()) if isinstance(chunks, dict) else list(chunks)
-        values = [np.asarray(value, np.float64).reshape(-1, 2) for _, value in pairs]
-        lengths = np.array([len(value) for value in values], np.int64)
-        message = Message(len(pairs))
-        inputs = [np.concatenate(values).tobytes()]
-        if tokens is not None:
-            inputs.append(np.array(tokens, np.int64).tobytes())
-        self.engine.submit(
-            StepBatch(
-                reply=message.take,
-                handles=np.array([handle for handle, _ in pairs], np.uint64),
-                inputs=tuple(inputs),
-                steps=int(lengths.sum()),
-                lengths=None if (lengths == 1).all() else lengths,
-                first_step=None if first_step is None else np.array(first_step, np.uint64),
-                deadline=self.clock.now + timeout,
-                whole=whole,
-            )
+        batch, message = batch_of(
+            list(chunks.items()) if isinstance(chunks, dict) else chunks,
+            first_step=first_step,
+            deadline=self.clock.now + timeout,
+            whole=whole,
+            tokens=tokens,
         )
+        self.engine.submit(batch)
         return message
 
 
