@@ -18,9 +18,9 @@ import grpc.aio
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._block import Barrier, Block, Roster, Waiting
+from carousel_client._calls import Call, Flow, Method, Sleep
 from carousel_client._columns import Ints
 from carousel_client._errors import CarouselError, ClientClosed, Unavailable
-from carousel_client._flows import Call, Flow, Method, Sleep
 from carousel_client._link import STREAM, Attempts, LinkBase, controlled
 from carousel_client._options import Options
 from carousel_client._waiting import GRACE, late, result
@@ -106,11 +106,12 @@ class Link(LinkBase):
         barrier = Barrier(roster)
         ready = self.start(barrier)
         try:
-            if self.exchange.online and self.exchange.must_attach(roster):
-                await self._attach([roster])
             await ready
             if barrier.failure is not None:
                 raise barrier.failure
+            if self._broken and self._task is None:  # is it still the same server?
+                self._found(*await self.run(self.flows.find_server(self._address)))
+            await self._attach([roster])
             failed = await self.run(self.flows.control(method, roster, rows))
             controlled(method, roster, rows, failed)
             return failed

@@ -17,8 +17,8 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from carousel_client._aio_link import Link
 from carousel_client._block import Block, Roster
-from carousel_client._errors import CarouselError
-from carousel_client._flows import CLOSE, RESET, Flow
+from carousel_client._calls import CLOSE, RESET, Flow
+from carousel_client._errors import CarouselError, Unavailable
 from carousel_client._session import GroupView, SessionView, check, check_window, still_ours
 
 _log = logging.getLogger("carousel_client")
@@ -63,7 +63,7 @@ class Session(SessionView):
 
     async def reset(self) -> None:
         """Put the session back to its initial state, step 0, after the steps called before."""
-        errors = await self._link.control(RESET, self._roster, self._live())
+        errors = await self._link.control(RESET, self._roster, self._meant())
         check(errors, rows=1, grouped=False)
 
     async def close(self) -> None:
@@ -141,7 +141,7 @@ class SessionGroup(GroupView):
 
     async def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put sessions, all or those of these rows, back to step 0. Raises GroupError."""
-        chosen = self._live(rows)
+        chosen = self._meant(rows)
         if len(chosen):
             errors = await self._link.control(RESET, self._roster, chosen)
             check(errors, rows=len(self), grouped=True)
@@ -205,6 +205,8 @@ async def _each(xs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
 
 async def _close_quietly_after(error: BaseException | None, opened: Session | SessionGroup) -> None:
     """Close at the end of a `with` block, without hiding what ended it."""
+    if isinstance(error, Unavailable):  # there is nobody to ask, and asking takes its time
+        return
     try:
         await opened.close()
     except CarouselError as failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from carousel.v1 import sessions_pb2 as pb
 from carousel_client._columns import Array, Counts, Ints, gather, read, starts
 from carousel_client._errors import ServerError
 from carousel_client._models import ModelInfo
+
+_FIRST_ROW = (0).to_bytes(4, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,46 @@ def decode(response: pb.StepResponse, asked: Ints, model: ModelInfo) -> Answer:
     applied = _column(response.applied, wire.STEP_COUNT_DTYPE, n, "applied")
     outputs = _outputs(response, int(lengths.sum()), model)
     return Answer(rows, status, applied, lengths, outputs, bad=bool(response.status.strip(b"\0")))
+
+
+class Row(NamedTuple):
+    """What an answer says of one row; outputs are `(length, *step)` each."""
+
+    status: int
+    applied: int | None
+    length: int
+    outputs: dict[str, Array]
+
+
+def decode_one(response: pb.StepResponse, asked: int, model: ModelInfo) -> Row:
+    """Do what `decode` does for a request of one row, without columns: most requests have one.
+
+    Raises ServerError.
+    """
+    if response.rows not in (b"", _FIRST_ROW):
+        raise _broken("its rows are not the one that was sent")
+    widths = (len(response.status), len(response.applied), len(response.lengths))
+    if widths[0] > 1 or widths[1] not in (0, 8) or widths[2] not in (0, 4):
+        raise _broken(f"columns status, applied, lengths have {widths} bytes for 1 row")
+    status = response.status[0] if response.status else pb.ROW_STATUS_OK
+    length = int.from_bytes(response.lengths, "little")
+    if not response.lengths:
+        length = asked if status == pb.ROW_STATUS_OK else 0
+    if length > asked:
+        raise _broken("it answers more steps than were asked for")
+    applied = int.from_bytes(response.applied, "little") if response.applied else None
+    return Row(status, applied, length, _outputs(response, length, model))
+
+
+def one_row(answer: Answer, place: int, begin: int) -> Row:
+    """Return the row at a place in an answer; its steps begin at `begin`."""
+    length = int(answer.lengths[place])
+    return Row(
+        int(answer.status[place]),
+        None if answer.applied is None else int(answer.applied[place]),
+        length,
+        {name: flat[begin : begin + length] for name, flat in answer.outputs.items()},
+    )
 
 
 def pick(answer: Answer, chosen: Ints) -> Answer:
@@ -88,7 +131,7 @@ def _outputs(response: pb.StepResponse, steps: int, model: ModelInfo) -> dict[st
     outputs = {}
     for spec in model.outputs:
         tensor = sent.get(spec.name)
-        if tensor is None or tensor.dtype != wire.DATA_TYPES[spec.dtype.str]:
+        if tensor is None or tensor.dtype != spec.wire_dtype:
             raise _broken(f"output {spec.name!r} is missing or not {spec.dtype.name}")
         if len(tensor.data) != steps * spec.size * spec.dtype.itemsize:
             raise _broken(f"output {spec.name!r} has {len(tensor.data)} bytes for {steps} steps")

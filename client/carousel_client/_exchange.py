@@ -9,53 +9,23 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
-
-import numpy as np
-import numpy.typing as npt
 
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
-from carousel_client._answers import Answer, decode, pick
-from carousel_client._block import NO_ROWS, Block, Roster, Waiting, nobody
-from carousel_client._columns import Ints, column, starts
+from carousel_client._block import Block, Roster, Waiting, nobody
+from carousel_client._columns import Ints
 from carousel_client._errors import Busy, CarouselError, ResourceExhausted, ServerError
 from carousel_client._joining import head, split
 from carousel_client._models import Limits
-from carousel_client._outcomes import (
-    fail_rows,
-    lose,
-    one_row,
-    reattach,
-    settle,
-    settle_one,
-)
-from carousel_client._packing import (
-    Draft,
-    Flight,
-    Load,
-    request,
-    room,
-    same_message,
-    too_large,
-)
+from carousel_client._outcomes import fail_rows, lose, reattach
+from carousel_client._packing import Draft, Load, request, room, same_message, too_large
+from carousel_client._sent import Sent
 
 _log = logging.getLogger("carousel_client")
 
 #: Wait before sending a busy row again where the server doesn't say how long, in seconds.
 BUSY_WAIT = 0.01
-
-
-@dataclass(slots=True, eq=False)
-class _Sent:
-    """A request on its way: its flights, where each one's rows end, and the rows unanswered."""
-
-    flights: Sequence[Flight]
-    ends: Ints  # (flights,)
-    asked: Ints  # (N,)
-    waiting: npt.NDArray[np.bool_]  # (N,)
-    size: int
 
 
 class Exchange:
@@ -73,7 +43,7 @@ class Exchange:
         self._patience = patience
         self._room = room(limits, max_message_bytes)
         self._numbers = count(1)
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sent] = {}
         self._active: set[Roster] = set()
         self._ready: dict[tuple[str, str, float | None], deque[Roster]] = {}
         self._asleep: list[tuple[float, int, Roster]] = []
@@ -196,8 +166,7 @@ class Exchange:
         while queue:
             roster = queue[0]
             block = self._next(roster, now)
-            rows = NO_ROWS if block is None else block.idle()
-            if block is None or not len(rows):
+            if block is None or not len(rows := block.idle()):
                 queue.popleft().queued = False
                 continue
             load = self._load.setdefault(roster.model.name, Load())
@@ -227,10 +196,7 @@ class Exchange:
 
     def _send(self, draft: Draft, now: float) -> pb.StreamRequest:
         number = next(self._numbers)
-        ends = np.cumsum([len(flight.rows) for flight in draft.flights])
-        asked = column([flight.takes for flight in draft.flights])
-        waiting = np.ones(len(asked), np.bool_)
-        self._sent[number] = _Sent(draft.flights, ends, asked, waiting, draft.size)
+        self._sent[number] = Sent(draft.flights, draft.size)
         return request(number, draft.flights, now)
 
     def _forget(self, number: int) -> None:
@@ -240,52 +206,23 @@ class Exchange:
             load.rows -= len(sent.asked)
             load.size -= sent.size
 
-    def _read(self, sent: _Sent, response: pb.StepResponse, now: float) -> CarouselError | None:
+    def _read(self, sent: Sent, response: pb.StepResponse, now: float) -> CarouselError | None:
         """Take in what an answer says of its rows, or return what befalls those unanswered."""
         if response.HasField("error"):
             return faults.from_status(response.error, subject="model")
         try:
-            answer = decode(response, sent.asked, sent.flights[0].block.roster.model)
-            if not sent.waiting[answer.rows].all():
-                raise ServerError("the server answered a row twice", code="INTERNAL")
-            sent.waiting[answer.rows] = False
-            self._settle(sent, answer, response, now)
+            for block, rows in sent.take(response):
+                self._busy(block, rows, response.retry_after_ms / 1000, now)
         except ServerError as unreadable:
             return unreadable
         if response.done and sent.waiting.any():
             return ServerError("the server left rows of a request unanswered", code="INTERNAL")
         return None
 
-    def _settle(self, sent: _Sent, answer: Answer, response: pb.StepResponse, now: float) -> None:
-        """Give each flight its rows' part of an answer."""
-        notes = {note.row: note.message for note in response.errors}
-        retry = response.retry_after_ms / 1000
-        if len(sent.flights) == 1:
-            flight = sent.flights[0]
-            busy = settle(flight.block, flight.rows[answer.rows], answer, notes)
-            self._busy(flight.block, busy, retry, now)
-            return
-        owners = np.searchsorted(sent.ends, answer.rows, side="right")  # (n,)
-        begins = starts(answer.lengths)
-        for index in np.unique(owners):
-            flight, mine = sent.flights[index], np.flatnonzero(owners == index)
-            if len(flight.rows) == 1:
-                found = one_row(answer, int(mine[0]), int(begins[mine[0]]))
-                words = notes.get(int(answer.rows[mine[0]]), "")
-                crowded = settle_one(flight.block, int(flight.rows[0]), found, words)
-                self._busy(flight.block, flight.rows if crowded else NO_ROWS, retry, now)
-                continue
-            part = pick(answer, mine)
-            first = int(sent.ends[index]) - len(flight.rows)
-            busy = settle(flight.block, flight.rows[part.rows - first], part, notes)
-            self._busy(flight.block, busy, retry, now)
-
     def _busy(
         self, block: Block, rows: Ints, retry_after: float, now: float, why: str = ""
     ) -> None:
         """Send rows (n,) that found no room again later, unless that went on for too long."""
-        if not len(rows):
-            return
         retry = now + (retry_after or BUSY_WAIT)
         block.busy_since = now if block.busy_since is None else block.busy_since
         late = block.deadline is not None and retry >= block.deadline
@@ -296,11 +233,9 @@ class Exchange:
             block.roster.not_before = retry
             heapq.heappush(self._asleep, (retry, next(self._numbers), block.roster))
 
-    def _refuse(self, sent: _Sent, error: CarouselError, now: float) -> None:
+    def _refuse(self, sent: Sent, error: CarouselError, now: float) -> None:
         """Fail the rows of a message of which nothing ran, or send them again later."""
-        for index, flight in enumerate(sent.flights):
-            end = int(sent.ends[index])
-            rows = flight.rows[sent.waiting[end - len(flight.rows) : end]]
+        for flight, rows in sent.unanswered():
             flight.block.inflight[rows] = False
             if isinstance(error, ResourceExhausted):
                 self._busy(flight.block, rows, error.retry_after or 0, now, str(error))

@@ -6,11 +6,12 @@ its CarouselError, and returns its result.
 
 from __future__ import annotations
 
+import copy
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,18 @@ from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._arrays import initial_states
 from carousel_client._block import Roster
+from carousel_client._calls import (
+    ATTACH,
+    INFO,
+    MODEL,
+    MODELS,
+    OPEN,
+    SESSIONS,
+    Call,
+    Flow,
+    Method,
+    Sleep,
+)
 from carousel_client._columns import Ints
 from carousel_client._errors import (
     CarouselError,
@@ -41,54 +54,8 @@ from carousel_client._models import (
 from carousel_client._options import Options
 from carousel_client._packing import tensors
 
-
-class Method(NamedTuple):
-    """One unary RPC."""
-
-    path: str
-    request: type[Any]
-    response: type[Any]
-
-
-INFO = Method("/carousel.v1.ServerService/Info", server_pb2.InfoRequest, server_pb2.InfoResponse)
-MODELS = Method(
-    "/carousel.v1.ModelService/List", models_pb2.ListModelsRequest, models_pb2.ListModelsResponse
-)
-MODEL = Method(
-    "/carousel.v1.ModelService/Get", models_pb2.GetModelRequest, models_pb2.GetModelResponse
-)
-OPEN = Method("/carousel.v1.SessionService/Open", pb.OpenRequest, pb.OpenResponse)
-ATTACH = Method("/carousel.v1.SessionService/Attach", pb.AttachRequest, pb.AttachResponse)
-RESET = Method("/carousel.v1.SessionService/Reset", pb.ResetRequest, pb.ResetResponse)
-CLOSE = Method("/carousel.v1.SessionService/Close", pb.CloseRequest, pb.CloseResponse)
-SESSIONS = Method(
-    "/carousel.v1.SessionService/List", pb.ListSessionsRequest, pb.ListSessionsResponse
-)
-
 #: How long one attempt to reach one of several servers may take, in seconds.
 ATTEMPT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Make this call; at the address with this index, or at the server in use."""
-
-    method: Method
-    request: Any
-    timeout: float
-    subject: faults.Subject = "session"
-    address: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Wait."""
-
-    seconds: float
-
-
-T = TypeVar("T")
-Flow: TypeAlias = Generator[Call | Sleep, Any, T]
 #: What attaching found of one session: its handle and applied, or why it can't be had.
 Found: TypeAlias = tuple[int, int] | CarouselError
 
@@ -255,6 +222,10 @@ class Flows:
 
     def control(self, method: Method, roster: Roster, rows: Ints) -> Flow[dict[int, CarouselError]]:
         """Reset or close rows (n,) of a roster, and return the errors of those that failed."""
+        failed = {row: copy.copy(roster.gone[row]) for row in rows.tolist() if row in roster.gone}
+        rows = rows[[row not in failed for row in rows.tolist()]]
+        if not len(rows):
+            return failed
         request = method.request(
             model=roster.model.name,
             version=roster.model.version,
@@ -268,12 +239,10 @@ class Flows:
                 f"the server answered {len(status)} statuses for {len(rows)} sessions",
                 code="INTERNAL",
             )
-        return {
-            int(rows[i]): faults.from_row(
-                int(status[i]), "", session=roster.ids[rows[i]], applied=None
-            )
-            for i in np.flatnonzero(status)
-        }
+        for place in np.flatnonzero(status).tolist():
+            row, word = int(rows[place]), int(status[place])
+            failed[row] = faults.from_row(word, "", session=roster.ids[row], applied=None)
+        return failed
 
     def _open(self, request: pb.OpenRequest, *, chosen: bool) -> Flow[Any]:
         end = self.clock() + self.options.timeout

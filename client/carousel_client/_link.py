@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client._block import Roster
+from carousel_client._calls import RESET, Method
 from carousel_client._columns import Ints
 from carousel_client._errors import (
     CarouselError,
@@ -17,7 +18,7 @@ from carousel_client._errors import (
     Unavailable,
 )
 from carousel_client._exchange import Exchange
-from carousel_client._flows import RESET, Flows, Method
+from carousel_client._flows import Flows
 from carousel_client._models import ServerInfo, drain
 from carousel_client._options import Options
 

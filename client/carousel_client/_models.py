@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from carousel import wire
-from carousel.v1 import manifest_pb2, models_pb2, server_pb2, sessions_pb2
+from carousel.v1 import manifest_pb2, models_pb2, server_pb2, sessions_pb2, tensor_pb2
 from carousel_client._errors import ServerError
 
 
@@ -26,6 +26,11 @@ class TensorInfo:
     description: str = ""
     minimum: int | None = None
     maximum: int | None = None
+
+    @cached_property
+    def wire_dtype(self) -> tensor_pb2.DataType.ValueType:
+        """The element type as it travels."""
+        return wire.DATA_TYPES[self.dtype.str]
 
     @cached_property
     def size(self) -> int:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
-from carousel_client._answers import Answer
+from carousel_client._answers import Answer, Row, one_row
 from carousel_client._block import NO_ROWS, Block, Roster
-from carousel_client._columns import Array, Ints, scatter, starts
+from carousel_client._columns import Ints, scatter, starts
 from carousel_client._errors import (
     AnswersLost,
     CarouselError,
@@ -47,26 +46,6 @@ def _settle_each(block: Block, rows: Ints, answer: Answer, notes: Mapping[int, s
         if settle_one(block, row, found, note):
             busy.append(row)
     return np.array(busy, np.int64)
-
-
-class Row(NamedTuple):
-    """What an answer says of one row; outputs are `(length, *step)` each."""
-
-    status: int
-    applied: int | None
-    length: int
-    outputs: dict[str, Array]
-
-
-def one_row(answer: Answer, place: int, begin: int) -> Row:
-    """Return the row at a place in an answer; its steps begin at `begin`."""
-    length = int(answer.lengths[place])
-    return Row(
-        int(answer.status[place]),
-        None if answer.applied is None else int(answer.applied[place]),
-        length,
-        {name: flat[begin : begin + length] for name, flat in answer.outputs.items()},
-    )
 
 
 def settle_one(block: Block, row: int, found: Row, note: str) -> bool:

@@ -92,7 +92,7 @@ class Draft:
             return 0
         block.inflight[flight.rows] = True
         self.flights.append(flight)
-        steps = int(flight.takes.sum())
+        steps = int(flight.takes.sum() if len(flight.takes) > 1 else flight.takes[0])
         size = len(flight.rows) * ROW_BYTES + steps * block.roster.model.step_bytes
         self.size += size
         load.rows += len(flight.rows)
@@ -107,6 +107,8 @@ def plan(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
     """
     if free.rows < 1:
         return None
+    if len(rows) == 1:
+        return _plan_one(block, rows, free, cut=cut)
     each = block.roster.model.step_bytes
     takes = np.minimum(block.lengths[rows] - block.answered[rows], free.chunk)
     fitting = min(len(rows), free.rows)
@@ -117,6 +119,18 @@ def plan(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
         takes[0] = (free.size - ROW_BYTES) // each
         fitting = 1 if takes[0] > 0 else 0
     return Flight(block, rows[:fitting], takes[:fitting]) if fitting else None
+
+
+def _plan_one(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
+    """Do what `plan` does for one row, without the arithmetic on columns: most blocks have one."""
+    row, each = rows[0], block.roster.model.step_bytes
+    take = min(int(block.lengths[row] - block.answered[row]), free.chunk)
+    fitting = (free.size - ROW_BYTES) // each
+    if take > fitting:
+        if not cut or fitting < 1:
+            return None
+        take = fitting
+    return Flight(block, rows, np.array([take], np.int64))
 
 
 def too_large(model: ModelInfo, room: Room) -> InvalidInput:
@@ -142,13 +156,13 @@ def request(number: int, flights: Sequence[Flight], now: float) -> pb.StreamRequ
     step.timeout_ms = _timeout_ms(flights, now)
     step.handles = handles.astype(wire.HANDLE_DTYPE, copy=False).tobytes()
     step.first_step = first_step.astype(wire.STEP_COUNT_DTYPE, copy=False).tobytes()
-    if (takes != 1).any():
+    if takes[0] != 1 or (len(takes) > 1 and (takes != 1).any()):
         step.lengths = takes.astype(wire.LENGTH_DTYPE).tobytes()
     for spec in roster.model.inputs:
         parts = [_steps(flight, spec.name) for flight in flights]
         tensor = step.inputs.add()
         tensor.name = spec.name
-        tensor.dtype = wire.DATA_TYPES[spec.dtype.str]
+        tensor.dtype = spec.wire_dtype
         tensor.shape.extend((sum(len(part) for part in parts), *spec.shape))
         tensor.data = b"".join([part.tobytes() for part in parts])
     return message

@@ -36,12 +36,16 @@ class RosterView:
         """Return what the model takes and gives."""
         return self._roster.model
 
-    def _live(self, rows: Iterable[int] | None = None) -> Ints:
-        """Return the rows meant, all that are open where `rows` is None: (n,)."""
+    def _live(self) -> Ints:
+        """Return the rows whose sessions are open, as far as is known: (n,)."""
+        gone = self._roster.gone
+        return np.array([row for row in range(len(self._roster.ids)) if row not in gone], np.int64)
+
+    def _meant(self, rows: Iterable[int] | None = None) -> Ints:
+        """Return these rows, all where `rows` is None: (n,). Raises InvalidInput."""
         size = len(self._roster.ids)
         if rows is None:
-            gone = self._roster.gone
-            return np.array([row for row in range(size) if row not in gone], np.int64)
+            return np.arange(size)
         chosen = np.unique(np.array(list(rows), np.int64))
         if len(chosen) and not (chosen[0] >= 0 and chosen[-1] < size):
             raise InvalidInput(f"rows must be within 0 to {size - 1}, but {chosen.tolist()} came")

@@ -17,9 +17,9 @@ import grpc
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._block import Barrier, Block, Roster, Waiting
+from carousel_client._calls import Call, Flow, Method, Sleep
 from carousel_client._columns import Ints
 from carousel_client._errors import CarouselError, ClientClosed, Unavailable
-from carousel_client._flows import Call, Flow, Method, Sleep
 from carousel_client._link import STREAM, Attempts, LinkBase, controlled
 from carousel_client._options import Options
 from carousel_client._waiting import GRACE, late, result
@@ -125,6 +125,11 @@ class Link(LinkBase):
             ready.acquire()
             if barrier.failure is not None:
                 raise barrier.failure
+            if self._broken and self._thread is None:  # is it still the same server?
+                address, server = self.run(self.flows.find_server(self._address))
+                with self._lock:
+                    self._found(address, server)
+            self._attach([roster])
             failed = self.run(self.flows.control(method, roster, rows))
             with self._lock:
                 controlled(method, roster, rows, failed)

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from carousel_client._block import Block, Roster
-from carousel_client._errors import CarouselError
-from carousel_client._flows import CLOSE, RESET
+from carousel_client._calls import CLOSE, RESET
+from carousel_client._errors import CarouselError, Unavailable
 from carousel_client._session import GroupView, SessionView, check, check_window, still_ours
 from carousel_client._sync_link import Link
 
@@ -51,7 +51,7 @@ class Session(SessionView):
 
     def reset(self) -> None:
         """Put the session back to its initial state, step 0, after the steps called before."""
-        check(self._link.control(RESET, self._roster, self._live()), rows=1, grouped=False)
+        check(self._link.control(RESET, self._roster, self._meant()), rows=1, grouped=False)
 
     def close(self) -> None:
         """End the session for good; a session that is gone already is no error."""
@@ -128,7 +128,7 @@ class SessionGroup(GroupView):
 
     def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put sessions, all or those of these rows, back to step 0. Raises GroupError."""
-        chosen = self._live(rows)
+        chosen = self._meant(rows)
         if len(chosen):
             check(self._link.control(RESET, self._roster, chosen), rows=len(self), grouped=True)
 
@@ -153,6 +153,8 @@ class SessionGroup(GroupView):
 
 def _close_quietly_after(error: BaseException | None, opened: Session | SessionGroup) -> None:
     """Close at the end of a `with` block, without hiding what ended it."""
+    if isinstance(error, Unavailable):  # there is nobody to ask, and asking takes its time
+        return
     try:
         opened.close()
     except CarouselError as failure:

@@ -314,6 +314,29 @@ def test_a_server_that_started_again_has_lost_the_sessions(client, fake):
     assert client.open("sum").step([1, 1]).tolist() == [1, 1]
 
 
+def test_a_reset_finds_out_that_the_server_started_again(client, fake):
+    session = client.open("sum")
+    session.step([1, 1])
+    fake.restart()
+    time.sleep(0.1)  # until the client has seen the end of its stream
+    with pytest.raises(carousel.SessionLost):
+        session.reset()
+    session.close()
+    with pytest.raises(carousel.SessionLost):
+        session.reset()
+
+
+def test_leaving_a_with_block_does_not_wait_for_a_server_that_is_gone(fake, quick):
+    with carousel.connect(fake.address, **(quick | {"timeout": 0.4})) as client:
+        session = client.open("sum")
+        fake.stop()
+        begin = time.monotonic()
+        with pytest.raises(carousel.Unavailable), session:
+            session.step([1, 1])
+        assert time.monotonic() - begin < 0.9
+    fake.start()
+
+
 def test_some_of_a_groups_sessions_may_be_gone(client, fake):
     group = client.open_many("sum", [f"s{i}" for i in range(9)])
     group.step(np.ones((9, 2)))
