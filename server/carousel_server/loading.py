@@ -117,4 +117,4 @@ def _trial_run(model: LoadedModel, rows: int, steps: int) -> None:
         spec.name: np.full((*lead, *spec.shape), spec.minimum or 0, spec.dtype)
         for spec in model.spec.inputs
     }
-    model.run(np.zeros(rows, np.int64), np.full(rows, steps, np.int32), inputs)
+    model.run(np.zeros(rows, np.int64), np.full(rows, steps), inputs)

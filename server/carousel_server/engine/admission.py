@@ -28,20 +28,26 @@ def admit(cohort: Cohort, table: SessionTable, spec: ModelSpec) -> None:
     faulty input still takes its place: what is queued behind it must not run before it has failed.
     """
     cohort.entries, status = table.resolve(cohort.handles)
-    status = _mark_duplicates(cohort, table, status)
+    cohort.epoch = table.epoch
+    if cohort.rows > 1:
+        _mark_duplicates(cohort, table, status)
     if status.any():
         _turn_away(cohort, table, status)
-    cohort.tickets[cohort.pending] = table.draw(cohort.entries[cohort.pending])
+    alone = len(cohort.batches) == 1  # then no entry stands there twice
+    if len(cohort.pending) == cohort.rows:
+        cohort.tickets = table.draw(cohort.entries, unique=alone)
+    else:
+        own = cohort.entries[cohort.pending]
+        cohort.tickets[cohort.pending] = table.draw(own, unique=alone)
     for row, why in faults(cohort, spec):
         if cohort.status[row] == 0:
             cohort.status[row] = RowStatus.INVALID
+            cohort.faulty = True
             cohort.explain(row, why)
 
 
-def _mark_duplicates(
-    cohort: Cohort, table: SessionTable, status: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    bounds = cohort.first_row.tolist()
+def _mark_duplicates(cohort: Cohort, table: SessionTable, status: NDArray[np.uint8]) -> None:
+    bounds = cohort.first_row
     for index, batch in enumerate(cohort.batches):
         if batch.rows == 1:
             continue
@@ -50,7 +56,6 @@ def _mark_duplicates(
         if first is not None:
             again = (status[of_batch] == 0) & ~first
             status[of_batch][again] = RowStatus.DUPLICATE
-    return status
 
 
 def _turn_away(cohort: Cohort, table: SessionTable, status: NDArray[np.uint8]) -> None:

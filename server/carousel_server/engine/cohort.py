@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
@@ -22,33 +23,41 @@ _T = TypeVar("_T", bound=np.generic)
 
 Arrays = dict[str, NDArray[np.generic]]
 
-_UNCHECKED = -1
+#: An expected step: the row does not say at which count it begins.
+UNCHECKED = -1
 _MAX_REASONS = 8  # words for so many failed rows of a message; the status says the rest
 
 
 class Cohort:
-    """Columns over the rows of some messages, and what became of each row."""
+    """Columns over the rows of some messages, and what became of each row.
+
+    `epoch` is the table's when the handles were last found valid.
+    """
 
     def __init__(self, batches: Sequence[StepBatch], spec: ModelSpec) -> None:
-        self.batches = list(batches)
+        self.batches = batches
         counts = [batch.rows for batch in batches]
-        self.first_row = np.cumsum([0, *counts])  # (messages + 1,)
-        self.rows = int(self.first_row[-1])
-        self.handles = _concatenate([batch.handles for batch in batches])
-        self.lengths = _lengths(batches)
-        self.starts = np.cumsum(self.lengths) - self.lengths  # row's first step in `inputs`
-        self.first_step = _first_steps(batches)
+        self.first_row = [0, *accumulate(counts)]  # of each message, and behind the last
+        self.rows = rows = self.first_row[-1]
+        self.handles = join([batch.handles for batch in batches])
+        # Whether every row is a single step: then a row's steps need no look-up.
+        self.single = all(batch.lengths is None for batch in batches)
+        self.lengths, self.starts = _lengths(batches, self.single)
+        self.first_step, self.unchecked = _first_steps(batches)
         self.deadline = _deadlines(batches, counts)
         self.inputs = _inputs(batches, spec)
         self.outputs: Arrays = {}
+        self.steps = len(next(iter(self.inputs.values())))
 
-        self.entries = np.zeros(self.rows, np.int64)
-        self.tickets = np.full(self.rows, -1, np.int64)
-        self.status = np.zeros(self.rows, np.uint8)
-        self.progress = np.zeros(self.rows, np.int64)  # steps done
-        self.applied = np.zeros(self.rows, np.int64)  # the session's count when the row was over
-        self.pending = np.arange(self.rows)  # rows that are not over
-        self._unanswered = list(counts)
+        self.entries: IntColumn
+        self.tickets: IntColumn
+        self.entries, self.tickets, self.progress, self.applied = np.zeros((4, rows), np.int64)
+        self.status = np.zeros(rows, np.uint8)
+        self.pending = np.arange(rows)  # rows that are not over
+        self.turn = self.pending[:0]  # rows that may run now
+        self.faulty = False  # whether a row has a status before it has run
+        self.epoch = -1
+        self._unanswered = counts
         self._finished: list[IntColumn] = []
         self._reasons: dict[int, str] = {}
 
@@ -58,10 +67,29 @@ class Cohort:
         turn = head[self.entries[rows]] == self.tickets[rows]
         return rows if turn.all() else rows[turn]
 
+    def in_order(self, rows: IntColumn, applied: IntColumn) -> bool:
+        """Return whether all rows go on where their sessions stand, or do not say where."""
+        if self.first_step is None:
+            return True
+        same = self._next_step(rows) == applied.view(np.uint64)
+        if self.unchecked is not None:
+            same |= self.unchecked[rows]
+        return bool(same.all())
+
     def expected_step(self, rows: IntColumn) -> IntColumn:
-        """Return the count that each row's session must stand at for the row to go on."""
-        expected = self.first_step[rows]
-        return np.where(expected == _UNCHECKED, expected, expected + self.progress[rows])
+        """Return the count that each row's session must stand at; UNCHECKED: it does not say."""
+        if self.first_step is None:
+            return np.full(len(rows), UNCHECKED)
+        # A count beyond int64 can't be right, and stays beyond every session's count when cut.
+        expected = np.minimum(self._next_step(rows), np.uint64(2**62)).astype(np.int64)
+        if self.unchecked is not None:
+            expected[self.unchecked[rows]] = UNCHECKED
+        return expected
+
+    def _next_step(self, rows: IntColumn) -> NDArray[np.uint64]:
+        assert self.first_step is not None
+        first = self.first_step[rows]
+        return first if self.single else first + self.progress[rows].view(np.uint64)
 
     def finish(self, rows: IntColumn, applied: IntColumn) -> None:
         """Note that rows are over, with whatever `status` and `progress` they have."""
@@ -78,20 +106,19 @@ class Cohort:
 
     def store(self, starts: IntColumn, steps: IntColumn, values: Arrays) -> None:
         """Keep the outputs `[T, B, ...]` of pieces that begin at `starts` and have `steps`."""
-        count = len(next(iter(self.inputs.values())))
         for name, value in values.items():
             if name not in self.outputs:
-                if len(value) == 1 and len(starts) == self.rows == count:
+                if len(value) == 1 and len(starts) == self.rows == self.steps:
                     self.outputs[name] = value[0]  # all of the cohort at once
                     continue
-                self.outputs[name] = np.zeros((count, *value.shape[2:]), value.dtype)
+                self.outputs[name] = np.zeros((self.steps, *value.shape[2:]), value.dtype)
             packing.unpack(self.outputs[name], starts, steps, value)
 
     def answers(self) -> Iterator[tuple[StepBatch, Answer]]:
         """Yield answers for the rows that are over and not answered yet."""
         if not self._finished:
             return
-        rows = _concatenate(self._finished)
+        rows = join(self._finished)
         self._finished = []
         if len(rows) == self.rows:
             yield from self._whole_answers()
@@ -105,26 +132,31 @@ class Cohort:
                 yield batch, self._partial_answer(index, np.sort(over))
 
     def _whole_answers(self) -> Iterator[tuple[StepBatch, Answer]]:
-        bounds = self.first_row.tolist()
         failed = bool(self.status.any())
         for index, batch in enumerate(self.batches):
-            low, high = bounds[index], bounds[index + 1]
+            low, high = self.first_row[index], self.first_row[index + 1]
             if failed and self.status[low:high].any():
                 yield batch, self._partial_answer(index, np.arange(low, high))
                 continue
-            first, last = int(self.starts[low]), int(self.starts[high - 1] + self.lengths[high - 1])
+            first, last = low, high
+            if not self.single:
+                first = int(self.starts[low])
+                last = int(self.starts[high - 1] + self.lengths[high - 1])
+            outputs = self.outputs
+            if len(self.batches) > 1:
+                outputs = {name: value[first:last] for name, value in outputs.items()}
             yield (
                 batch,
                 Answer(
                     done=True,
                     applied=self.applied[low:high],
                     lengths=self.lengths[low:high],
-                    outputs={name: value[first:last] for name, value in self.outputs.items()},
+                    outputs=outputs,
                 ),
             )
 
     def _partial_answer(self, index: int, rows: IntColumn) -> Answer:
-        low = int(self.first_row[index])
+        low = self.first_row[index]
         self._unanswered[index] -= len(rows)
         status = self.status[rows]
         answered = self.progress[rows]
@@ -148,32 +180,40 @@ def spans(starts: IntColumn, lengths: IntColumn) -> IntColumn:
     return np.repeat(starts - before, lengths) + np.arange(total)
 
 
-def _concatenate(parts: Sequence[NDArray[_T]]) -> NDArray[_T]:
+def join(parts: Sequence[NDArray[_T]]) -> NDArray[_T]:
+    """Return arrays end to end; one alone as it is."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _lengths(batches: Sequence[StepBatch]) -> IntColumn:
-    if all(batch.lengths is None for batch in batches):
-        return np.ones(sum(batch.rows for batch in batches), np.int64)
-    return _concatenate(
+def _lengths(batches: Sequence[StepBatch], single: bool) -> tuple[IntColumn, IntColumn]:  # noqa: FBT001
+    """Return the rows' lengths, and where they begin in the inputs."""
+    if single:
+        rows = sum(batch.rows for batch in batches)
+        return np.ones(rows, np.int64), np.arange(rows)
+    parts = [
+        np.ones(batch.rows, np.int64) if batch.lengths is None else batch.lengths
+        for batch in batches
+    ]
+    lengths = join(parts)
+    return lengths, np.cumsum(lengths) - lengths
+
+
+def _first_steps(
+    batches: Sequence[StepBatch],
+) -> tuple[NDArray[np.uint64] | None, NDArray[np.bool_] | None]:
+    """Return the counts at which the rows begin, and which rows say none; None: no row does."""
+    said = [batch.first_step is not None for batch in batches]
+    if not any(said):
+        return None, None
+    first = join(
         [
-            np.ones(batch.rows, np.int64) if batch.lengths is None else batch.lengths
+            np.zeros(batch.rows, np.uint64) if batch.first_step is None else batch.first_step
             for batch in batches
         ]
     )
-
-
-def _first_steps(batches: Sequence[StepBatch]) -> IntColumn:
-    # A count beyond int64 can't be right, and stays beyond every session's count when cut.
-    limit = np.uint64(2**62)
-    return _concatenate(
-        [
-            np.full(batch.rows, _UNCHECKED, np.int64)
-            if batch.first_step is None
-            else np.minimum(batch.first_step, limit).astype(np.int64)
-            for batch in batches
-        ]
-    )
+    if all(said):
+        return first, None
+    return first, np.repeat(np.logical_not(said), [batch.rows for batch in batches])
 
 
 def _deadlines(batches: Sequence[StepBatch], counts: list[int]) -> NDArray[np.float64] | None:

@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from carousel_server.engine import outcome, scheduler
+from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
 from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.cohort import Cohort
@@ -24,6 +24,7 @@ from carousel_server.engine.controls import Call
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
+from carousel_server.engine.screening import screen
 from carousel_server.engine.sessions import Sessions
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.tick import run_tick, select
@@ -154,14 +155,13 @@ class Engine:
     def turn(self) -> list[Delivery]:
         """Do one tick's worth of work, and return what is to be said. One thread at a time."""
         deliveries: list[Delivery] = []
+        self.sessions.table.now = self.clock()
         self._take_in(deliveries)
         self._settle(deliveries)
-        chosen = select(self._cohorts, self.sessions.table, self._tick_limits)
+        chosen = select(self._cohorts, self._tick_limits)
         if chosen:
             began = self.clock()
             report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
-            for entries in report.entries:
-                self.sessions.touch(entries)
             self._observer.ticked(
                 rows=report.rows,
                 steps=report.steps,
@@ -186,12 +186,10 @@ class Engine:
 
     def _admit(self, batches: list[StepBatch]) -> None:
         if batches:
-            now = self.clock()
             for batch in batches:
-                self._observer.queued(now - batch.arrived)
+                self._observer.queued(self.sessions.table.now - batch.arrived)
             cohort = Cohort(batches, self.spec)
             admit(cohort, self.sessions.table, self.spec)
-            self.sessions.touch(cohort.entries[cohort.pending])  # also if they fail
             self._cohorts.append(cohort)
 
     def _prepare(self, call: Call, deliveries: list[Delivery]) -> None:
@@ -210,7 +208,7 @@ class Engine:
         """
         while True:
             ran = self._run_calls(deliveries)
-            failed = sum(self._screen(cohort) for cohort in self._cohorts)
+            failed = sum(screen(cohort, self.sessions.table) for cohort in self._cohorts)
             if not (ran or (failed and self._calls)):
                 return
 
@@ -230,27 +228,6 @@ class Engine:
         self._calls = waiting
         return ran
 
-    def _screen(self, cohort: Cohort) -> int:
-        """Fail those of a cohort's rows whose turn it is and that can't run; return how many."""
-        table, failed = self.sessions.table, 0
-        while len(rows := cohort.ready(table.head)):
-            entries = cohort.entries[rows]
-            status = scheduler.screen(
-                status=cohort.status[rows],
-                valid=table.resolve(cohort.handles[rows])[1],
-                tickets=cohort.tickets[rows],
-                barrier=table.barrier[entries],
-                expected=cohort.expected_step(rows),
-                applied=table.applied[entries],
-                late=None if cohort.deadline is None else cohort.deadline[rows] < self.clock(),
-            )
-            lost = status != 0
-            if not lost.any():
-                break
-            outcome.fail(cohort, table, rows[lost], status[lost])
-            failed += int(lost.sum())
-        return failed
-
     def _answer(self, deliveries: list[Delivery]) -> None:
         """Answer the rows that are over, and forget the cohorts without any other."""
         for cohort in self._cohorts:
@@ -258,6 +235,8 @@ class Engine:
                 self._count(batch, answer)
                 deliveries.append(partial(batch.reply, answer))
         self._cohorts = [cohort for cohort in self._cohorts if len(cohort.pending)]
+        if not self._cohorts:
+            self.sessions.table.failed = False
 
     def _count(self, batch: StepBatch, answer: Answer) -> None:
         if answer.done:

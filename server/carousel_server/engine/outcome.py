@@ -48,7 +48,7 @@ def _why(cohort: Cohort, table: SessionTable, row: int, detail: str) -> str:
     if status is RowStatus.OUT_OF_ORDER and cohort.tickets[row] < table.barrier[entry]:
         return f"an earlier row of this session failed; the session is at step {applied}"
     if status in (RowStatus.OUT_OF_ORDER, RowStatus.ALREADY_APPLIED):
-        begins = int(cohort.first_step[row] + cohort.progress[row])
+        begins = int(cohort.expected_step(np.array([row]))[0])
         return f"the chunk begins at step {begins}, the session is at step {applied}"
     words = {
         RowStatus.STALE_HANDLE: "the handle became invalid while the row was queued: the session "

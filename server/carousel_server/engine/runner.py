@@ -25,7 +25,7 @@ class Runner(Protocol):
         """How many sessions' states it holds, in slots 1 to `slots`; slot 0 is scratch."""
 
     def run(
-        self, slots: NDArray[np.int64], lengths: NDArray[np.int32], inputs: Arrays
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
     ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
         """Advance the states in `slots` [B] by `lengths` [B] steps.
 

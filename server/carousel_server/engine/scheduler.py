@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import IntColumn
 
+StatusColumn = NDArray[np.uint8]
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -30,7 +32,7 @@ def screen(
     expected: IntColumn,
     applied: IntColumn,
     late: NDArray[np.bool_] | None,
-) -> NDArray[np.uint8]:
+) -> StatusColumn:
     """Return the status of rows whose turn it is: 0 where they may run.
 
     Args:

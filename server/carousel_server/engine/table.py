@@ -19,55 +19,56 @@ from carousel_server.engine.status import RowStatus
 
 _ENTRY_MASK = np.uint64(0xFFFFFFFF)
 _GENERATION_SHIFT = np.uint64(32)
+# Stands where an entry has no session. Its entry is 0, so no handle that names another equals it.
+_NO_HANDLE = np.uint64(0)
+# Stands at entry 0, for the same reason: it names entry 1.
+_NOBODY = np.uint64(1)
 
 IntColumn = NDArray[np.int64]
 
 
 class SessionTable:
-    """Columns of up to `capacity` sessions, indexed by entry."""
+    """Columns of up to `capacity` sessions, indexed by entry.
+
+    The columns are zeros until an entry is first used, so that a large table that is hardly used
+    costs hardly any memory: the system gives pages when they are written.
+    """
 
     def __init__(self, capacity: int) -> None:
         size = capacity + 1
         self.capacity = capacity
-        # Generations begin at 1, so that no small number is ever a handle.
-        self.generation = np.ones(size, np.uint32)
-        self.alive = np.zeros(size, np.bool_)
+        self.now = 0.0  # seconds on the engine's clock, as of this turn
+        self.epoch = 0  # raised whenever a handle becomes invalid
+        self.failed = False  # whether rows may be queued behind a failed one
         self.slot = np.zeros(size, np.int64)  # 0: no slot
         self.applied = np.zeros(size, np.int64)  # steps that the state has taken in
         self.head = np.zeros(size, np.int64)  # the ticket whose turn it is
         self.tail = np.zeros(size, np.int64)  # the next ticket to draw
         self.barrier = np.zeros(size, np.int64)  # tickets below it were queued behind a failure
         self.opened = np.zeros(size, np.float64)  # seconds since the epoch
-        self.used = np.zeros(size, np.float64)  # seconds on the engine's clock
-        # Why the last generation's handles are stale; before the first there was none.
-        self.ended_as = np.full(size, RowStatus.NOT_FOUND, np.uint8)
-        self.ids: list[str | None] = [None] * size
-        self._free = np.arange(capacity, 0, -1, dtype=np.int64)
-        self._top = capacity
+        self.used = np.zeros(size, np.float64)  # when it last did something, on the engine's clock
+        self.ids: list[str | None] = [None]  # of entries that were ever used
+        self.open = 0  # how many sessions are open
+        self._handle = np.zeros(size, np.uint64)  # the valid one, or _NO_HANDLE
+        self._handle[0] = _NOBODY
+        self._ends = np.zeros(size, np.uint32)  # how many generations have ended
+        self._ended_as = np.zeros(size, np.uint8)  # why the last of them did
+        self._free: list[int] = []
         self._mark = np.zeros(size, np.int64)
-
-    @property
-    def open(self) -> int:
-        """How many sessions are open."""
-        return self.capacity - self._top
 
     @property
     def room(self) -> int:
         """How many more sessions can be opened."""
-        return self._top
+        return self.capacity - self.open
 
     def entries(self) -> IntColumn:
         """Return the entries of all open sessions."""
-        return np.flatnonzero(self.alive)
+        return np.flatnonzero(self._handle[1 : len(self.ids)]) + 1
 
     def add(self, ids: list[str], slots: IntColumn, *, opened: float, now: float) -> IntColumn:
         """Open sessions at step 0 in `slots`; return their entries. There must be `room`."""
-        count = len(ids)
-        if count > self._top:
-            raise ValueError(f"{count} entries were asked for, {self._top} are free")
-        self._top -= count
-        entries = self._free[self._top : self._top + count][::-1].copy()
-        self.alive[entries] = True
+        entries = self._take(len(ids))
+        self._handle[entries] = self._current(entries)
         self.slot[entries] = slots
         self.applied[entries] = 0
         self.barrier[entries] = 0
@@ -75,29 +76,32 @@ class SessionTable:
         self.used[entries] = now
         for entry, name in zip(entries.tolist(), ids, strict=True):
             self.ids[entry] = name
+        self.open += len(ids)
         return entries
 
     def remove(self, entries: IntColumn, reason: RowStatus) -> IntColumn:
         """End sessions; their handles answer `reason` from now on. Return the slots they had."""
         slots = self.slot[entries]
         self.invalidate(entries, reason)
+        self._handle[entries] = _NO_HANDLE
         self.slot[entries] = 0
-        self.alive[entries] = False
-        self._free[self._top : self._top + len(entries)] = entries[::-1]
-        self._top += len(entries)
-        for entry in entries.tolist():
+        gone = entries.tolist()
+        for entry in gone:
             self.ids[entry] = None
+        self.open -= len(gone)
+        self._free.extend(reversed(gone))
         return slots
 
     def invalidate(self, entries: IntColumn, reason: RowStatus) -> None:
         """Make the handles given out so far stale."""
-        self.generation[entries] += 1
-        self.ended_as[entries] = reason
+        self._ends[entries] += 1
+        self._ended_as[entries] = reason
+        self._handle[entries] = self._current(entries)
+        self.epoch += 1
 
     def handles(self, entries: IntColumn) -> NDArray[np.uint64]:
         """Return the valid handles of entries."""
-        high = self.generation[entries].astype(np.uint64) << _GENERATION_SHIFT
-        return high | entries.astype(np.uint64)
+        return self._handle[entries]
 
     def resolve(self, handles: NDArray[np.uint64]) -> tuple[IntColumn, NDArray[np.uint8]]:
         """Return the entry of each handle, and the status of those that are not valid (0: valid).
@@ -105,30 +109,31 @@ class SessionTable:
         The entry of a handle that is not valid is 0.
         """
         entries = (handles & _ENTRY_MASK).astype(np.int64)
-        known = (entries > 0) & (entries <= self.capacity)
-        entries = np.where(known, entries, 0)
-        given = handles >> _GENERATION_SHIFT
-        current = self.generation[entries]
-        if (known & (given == current) & self.alive[entries]).all():
+        # Entries beyond the table are compared with its last one's handle, and differ from it.
+        valid = self._handle.take(entries, mode="clip") == handles
+        if valid.all():
             return entries, np.zeros(len(handles), np.uint8)
-        status = self._why_invalid(entries, given.astype(np.int64), current.astype(np.int64))
-        return np.where(status == 0, entries, 0), status
+        entries[entries > self.capacity] = 0
+        status = np.where(valid, RowStatus.OK, self._why_invalid(entries, handles))
+        entries[status != RowStatus.OK] = 0
+        return entries, status.astype(np.uint8)
 
-    def _why_invalid(
-        self, entries: IntColumn, given: IntColumn, current: IntColumn
-    ) -> NDArray[np.uint8]:
-        valid = (entries > 0) & (given == current) & self.alive[entries]
-        status = np.where(given < current, RowStatus.STALE_HANDLE, RowStatus.NOT_FOUND)
+    def _why_invalid(self, entries: IntColumn, handles: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        generation = (handles >> _GENERATION_SHIFT).astype(np.int64)
+        ended = self._ends[entries].astype(np.int64)  # generations 1 to `ended` have
+        status = np.full(len(handles), RowStatus.NOT_FOUND, np.uint8)
+        was = (entries > 0) & (generation >= 1) & (generation <= ended)
+        status[was] = RowStatus.STALE_HANDLE
         # Only the newest of the ended generations is remembered with its reason.
-        status = np.where(given == current - 1, self.ended_as[entries], status)
-        status = np.where(entries == 0, RowStatus.NOT_FOUND, status)
-        return np.where(valid, RowStatus.OK, status).astype(np.uint8)
+        newest = was & (generation == ended)
+        status[newest] = self._ended_as[entries[newest]]
+        return status
 
-    def draw(self, entries: IntColumn) -> IntColumn:
+    def draw(self, entries: IntColumn, *, unique: bool = False) -> IntColumn:
         """Draw a ticket for each entry; an entry that stands there twice draws two, in order."""
         tickets = self.tail[entries]
-        if self.first_places(entries) is None:
-            self.tail[entries] += 1
+        if unique or self.first_places(entries) is None:
+            self.tail[entries] = tickets + 1
         else:
             tickets += _occurrences(entries)
             np.add.at(self.tail, entries, 1)
@@ -148,10 +153,26 @@ class SessionTable:
     def finish(self, entries: IntColumn) -> None:
         """Let the next ticket of each entry have its turn; each entry at most once."""
         self.head[entries] += 1
+        self.used[entries] = self.now
 
     def fail(self, entries: IntColumn) -> None:
         """Fail the rows that are queued at entries now; each entry at most once."""
         self.barrier[entries] = self.tail[entries]
+        self.failed = True
+
+    def _current(self, entries: IntColumn) -> NDArray[np.uint64]:
+        # Generations begin at 1, so that no small number is ever a handle.
+        generation = self._ends[entries].astype(np.uint64) + np.uint64(1)
+        return (generation << _GENERATION_SHIFT) | entries.astype(np.uint64)
+
+    def _take(self, count: int) -> IntColumn:
+        if count > self.room:
+            raise ValueError(f"{count} entries were asked for, {self.room} are free")
+        again = min(count, len(self._free))
+        entries = [self._free.pop() for _ in range(again)]
+        entries += range(len(self.ids), len(self.ids) + count - again)
+        self.ids += [None] * (count - again)
+        return np.array(entries, np.int64)
 
 
 def _occurrences(values: IntColumn) -> IntColumn:

@@ -8,13 +8,13 @@ repeated by halves until only the rows that make it raise are left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine import outcome, packing, scheduler
-from carousel_server.engine.cohort import Cohort
+from carousel_server.engine.cohort import Cohort, join
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import IntColumn, SessionTable
@@ -29,56 +29,62 @@ class Pieces:
 
     cohort: Cohort
     rows: IntColumn
+    entries: IntColumn
+    starts: IntColumn  # where they begin in the cohort's inputs and outputs
     steps: IntColumn
 
-    @property
-    def starts(self) -> IntColumn:
-        """Where the pieces begin in the cohort's inputs and outputs."""
-        return self.cohort.starts[self.rows] + self.cohort.progress[self.rows]
+    def __getitem__(self, places: IntColumn | NDArray[np.bool_]) -> Pieces:
+        return Pieces(
+            self.cohort,
+            self.rows[places],
+            self.entries[places],
+            self.starts[places],
+            self.steps[places],
+        )
 
-    def __getitem__(self, places: slice | IntColumn | NDArray[np.bool_]) -> Pieces:
-        return Pieces(self.cohort, self.rows[places], self.steps[places])
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TickReport:
     """What a tick did."""
 
-    rows: int = 0
-    steps: int = 0
-    padded_steps: int = 0  # T x B over its runs, padding included
-    entries: list[IntColumn] = field(default_factory=list)
+    rows: int
+    steps: int
+    padded_steps: int  # T x B over its runs, padding included
 
 
-def select(
-    cohorts: Sequence[Cohort], table: SessionTable, limits: scheduler.Limits
-) -> list[Pieces]:
+def select(cohorts: Sequence[Cohort], limits: scheduler.Limits) -> list[Pieces]:
     """Choose the pieces of the next tick: of rows whose turn it is, the oldest first."""
     chosen, left = [], limits.rows
     for cohort in cohorts:
-        rows = cohort.ready(table.head)[:left]
+        rows = cohort.turn[:left]
         if len(rows):
-            steps = np.minimum(cohort.lengths[rows] - cohort.progress[rows], limits.steps)
-            chosen.append(Pieces(cohort, rows, steps))
+            chosen.append(_pieces(cohort, rows, limits.steps))
             left -= len(rows)
         if not left:
             break
     return chosen
 
 
+def _pieces(cohort: Cohort, rows: IntColumn, most: int) -> Pieces:
+    entries, starts, lengths = cohort.entries[rows], cohort.starts[rows], cohort.lengths[rows]
+    if cohort.single:
+        return Pieces(cohort, rows, entries, starts, lengths)
+    progress = cohort.progress[rows]
+    return Pieces(cohort, rows, entries, starts + progress, np.minimum(lengths - progress, most))
+
+
 def run_tick(
     chosen: Sequence[Pieces], table: SessionTable, runner: Runner, limits: scheduler.Limits
 ) -> TickReport:
     """Run the model over the chosen pieces and commit what came out."""
-    report = TickReport(rows=sum(len(pieces.rows) for pieces in chosen))
-    steps = np.concatenate([pieces.steps for pieces in chosen])
-    for places in scheduler.groups(steps, limits):
-        group = list(_within(chosen, places))
-        report.padded_steps += int(steps[places].max()) * len(places)
+    steps = join([pieces.steps for pieces in chosen])
+    padded = 0
+    runs = scheduler.groups(steps, limits)
+    for places in runs:
+        group = chosen if len(runs) == 1 else list(_within(chosen, places))
+        padded += int(steps[places].max()) * len(places)
         _run(group, table, runner)
-    report.steps = int(steps.sum())
-    report.entries = [pieces.cohort.entries[pieces.rows] for pieces in chosen]
-    return report
+    return TickReport(rows=len(steps), steps=int(steps.sum()), padded_steps=padded)
 
 
 def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:
@@ -96,12 +102,10 @@ def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:
 
 def _run(group: Sequence[Pieces], table: SessionTable, runner: Runner) -> None:
     """Run one group and commit it; where the run raises, by halves."""
-    entries = np.concatenate([pieces.cohort.entries[pieces.rows] for pieces in group])
-    steps = np.concatenate([pieces.steps for pieces in group])
+    entries = join([pieces.entries for pieces in group])
+    steps = join([pieces.steps for pieces in group])
     try:
-        outputs, bad = runner.run(
-            table.slot[entries], steps.astype(np.int32), _pack(group, runner, steps)
-        )
+        outputs, bad = runner.run(table.slot[entries], steps, _pack(group, runner, steps))
     except RunError as error:
         if len(entries) > 1:
             for half in _halves(group, len(entries)):
@@ -127,7 +131,7 @@ def _pack(group: Sequence[Pieces], runner: Runner, steps: IntColumn) -> Arrays:
             for pieces in group
         ]
         value = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        packed[tensor.name] = np.ascontiguousarray(value if spec.time_axis else value[0])
+        packed[tensor.name] = value if spec.time_axis else value[0]
     return packed
 
 
@@ -139,6 +143,7 @@ def _commit(
     bad: NDArray[np.bool_],
 ) -> None:
     """Take over the outputs and advance the sessions whose states advanced."""
+    failed = bool(bad.any())
     first = 0
     for pieces in group:
         last = first + len(pieces.rows)
@@ -146,7 +151,7 @@ def _commit(
             name: value[:, first:last] if runner.spec.time_axis else value[None, first:last]
             for name, value in outputs.items()
         }
-        if bad[first:last].any():
+        if failed and bad[first:last].any():
             good = ~bad[first:last]
             _fail(pieces[~good], table, RowStatus.NUMERIC_FAULT)
             values = {name: value[:, good] for name, value in values.items()}
@@ -161,10 +166,11 @@ def _advance(pieces: Pieces, table: SessionTable, values: Arrays) -> None:
     if not len(rows):
         return
     cohort.store(pieces.starts, pieces.steps, values)
-    table.applied[cohort.entries[rows]] += pieces.steps
+    table.applied[pieces.entries] += pieces.steps
     cohort.progress[rows] += pieces.steps
-    over = cohort.progress[rows] == cohort.lengths[rows]
-    outcome.finish(cohort, table, rows if over.all() else rows[over])
+    if not cohort.single:
+        rows = rows[cohort.progress[rows] == cohort.lengths[rows]]
+    outcome.finish(cohort, table, rows)
 
 
 def _fail(pieces: Pieces, table: SessionTable, status: RowStatus, detail: str = "") -> None:

@@ -46,7 +46,7 @@ class Binding:
             self._binding.bind_ortvalue_output(poolgraph.pool_output(state), tensor)
 
     def run(
-        self, slots: NDArray[np.int64], lengths: NDArray[np.int32], inputs: _Arrays
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: _Arrays
     ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
         """Copy the inputs in, run, and return copies of the outputs and of `bad` [rows]."""
         self._slots[:] = slots

@@ -44,7 +44,7 @@ class LoadedModel:
     def run(
         self,
         slots: NDArray[np.int64],
-        lengths: NDArray[np.int32],
+        lengths: NDArray[np.int64],
         inputs: Mapping[str, NDArray[np.generic]],
     ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
         """Run the model on the states in `slots`, and write the new states back.

@@ -19,6 +19,12 @@ from carousel_server.spec import StateSpec
 _OPSET = 17
 _IR_VERSION = 8
 
+# Prefixes, so that a state may have any name.
+_SLOTS = "slots"
+_POOL = "pool/"
+_ROWS = "rows/"
+_OUT = "out/"
+
 
 class Pool:
     """Rows of state on the device: slot 0 is scratch, slots 1 to `slots` belong to sessions.
@@ -37,10 +43,10 @@ class Pool:
     def read(self, slots: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Return the states in `slots` [N], each `[N, *shape]`, on the host."""
         binding = self._reader.io_binding()
-        binding.bind_cpu_input("slots", slots)
+        binding.bind_cpu_input(_SLOTS, slots)
         for state in self._states:
-            binding.bind_ortvalue_input(state.name, self.tensors[state.name])
-            binding.bind_output(state.name + "/rows", "cpu")
+            binding.bind_ortvalue_input(_POOL + state.name, self.tensors[state.name])
+            binding.bind_output(_ROWS + state.name, "cpu")
         self._reader.run_with_iobinding(binding)
         rows = binding.get_outputs()
         return {state.name: value.numpy() for state, value in zip(self._states, rows, strict=True)}
@@ -48,12 +54,12 @@ class Pool:
     def write(self, slots: NDArray[np.int64], rows: Mapping[str, NDArray[np.generic]]) -> None:
         """Put `rows`, each `[N, *shape]`, into `slots` [N]."""
         binding = self._writer.io_binding()
-        binding.bind_cpu_input("slots", slots[:, None])
+        binding.bind_cpu_input(_SLOTS, slots[:, None])
         for state in self._states:
             pool = self.tensors[state.name]
-            binding.bind_cpu_input(state.name + "/rows", np.ascontiguousarray(rows[state.name]))
-            binding.bind_ortvalue_input(state.name, pool)
-            binding.bind_ortvalue_output(state.name + "/out", pool)
+            binding.bind_cpu_input(_ROWS + state.name, np.ascontiguousarray(rows[state.name]))
+            binding.bind_ortvalue_input(_POOL + state.name, pool)
+            binding.bind_ortvalue_output(_OUT + state.name, pool)
         self._writer.run_with_iobinding(binding)
 
 
@@ -74,26 +80,24 @@ def _allocate(state: StateSpec, rows: int, device: Device) -> ort.OrtValue:
 
 
 def _reader(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
-    nodes, inputs, outputs = [], [_value("slots", TensorProto.INT64, ["N"])], []
+    nodes, inputs, outputs = [], [_value(_SLOTS, TensorProto.INT64, ["N"])], []
     for state in states:
-        kind, out = helper.np_dtype_to_tensor_dtype(state.dtype), state.name + "/rows"
-        nodes.append(helper.make_node("Gather", [state.name, "slots"], [out], axis=0))
-        inputs.append(_value(state.name, kind, [rows, *state.shape]))
+        kind = helper.np_dtype_to_tensor_dtype(state.dtype)
+        pool, out = _POOL + state.name, _ROWS + state.name
+        nodes.append(helper.make_node("Gather", [pool, _SLOTS], [out], axis=0))
+        inputs.append(_value(pool, kind, [rows, *state.shape]))
         outputs.append(_value(out, kind, ["N", *state.shape]))
     return _model("read", nodes, inputs, outputs)
 
 
 def _writer(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
-    nodes, inputs, outputs = [], [_value("slots", TensorProto.INT64, ["N", 1])], []
+    nodes, inputs, outputs = [], [_value(_SLOTS, TensorProto.INT64, ["N", 1])], []
     for state in states:
-        kind, new, out = (
-            helper.np_dtype_to_tensor_dtype(state.dtype),
-            state.name + "/rows",
-            state.name + "/out",
-        )
-        nodes.append(helper.make_node("ScatterND", [state.name, "slots", new], [out]))
+        kind = helper.np_dtype_to_tensor_dtype(state.dtype)
+        pool, new, out = _POOL + state.name, _ROWS + state.name, _OUT + state.name
+        nodes.append(helper.make_node("ScatterND", [pool, _SLOTS, new], [out]))
         inputs += [
-            _value(state.name, kind, [rows, *state.shape]),
+            _value(pool, kind, [rows, *state.shape]),
             _value(new, kind, ["N", *state.shape]),
         ]
         outputs.append(_value(out, kind, [rows, *state.shape]))
