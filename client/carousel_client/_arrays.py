@@ -20,7 +20,7 @@ from carousel_client._models import ModelInfo, TensorInfo
 Form = Literal["step", "chunk", "ragged"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunks:
     """The inputs of some rows: each `(S, *step)`, and the rows' lengths, `(N,)`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,7 @@ ROW_BYTES = 32
 ENVELOPE_BYTES = 4096
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """What a message may hold: rows, bytes (inputs or outputs, whichever is more), steps a row.
 
     `queue` is how many bytes of a model may be on their way in all.
