@@ -17,7 +17,16 @@ FLOAT = tensor_pb2.DATA_TYPE_FLOAT32
 STEP = manifest_pb2.MODEL_FORM_STEP
 SEQUENCE = manifest_pb2.MODEL_FORM_SEQUENCE
 
-_ONNX_TYPES = {FLOAT: TensorProto.FLOAT, tensor_pb2.DATA_TYPE_INT64: TensorProto.INT64}
+FLOAT16 = tensor_pb2.DATA_TYPE_FLOAT16
+FLOAT64 = tensor_pb2.DATA_TYPE_FLOAT64
+INT64 = tensor_pb2.DATA_TYPE_INT64
+
+_ONNX_TYPES = {
+    FLOAT: TensorProto.FLOAT,
+    FLOAT16: TensorProto.FLOAT16,
+    FLOAT64: TensorProto.DOUBLE,
+    INT64: TensorProto.INT64,
+}
 
 
 def tensor(name: str, *shape: int, dtype: int = FLOAT, **bounds: int) -> manifest_pb2.TensorSpec:
@@ -25,10 +34,12 @@ def tensor(name: str, *shape: int, dtype: int = FLOAT, **bounds: int) -> manifes
     return manifest_pb2.TensorSpec(name=name, dtype=dtype, shape=shape, **bounds)
 
 
-def state(name: str, *shape: int, initial: bytes = b"") -> manifest_pb2.StateSpec:
-    """Return a declaration of a float state `name`, which comes out as `name_out`."""
+def state(
+    name: str, *shape: int, dtype: int = FLOAT, initial: bytes = b""
+) -> manifest_pb2.StateSpec:
+    """Return a declaration of a state `name`, which comes out as `name_out`."""
     return manifest_pb2.StateSpec(
-        name=name, output=f"{name}_out", dtype=FLOAT, shape=shape, initial=initial
+        name=name, output=f"{name}_out", dtype=dtype, shape=shape, initial=initial
     )
 
 
@@ -54,12 +65,13 @@ def model(
         ]
 
     graph_inputs = infos(inputs) + [
-        helper.make_tensor_value_info(s.name, TensorProto.FLOAT, ["B", *s.shape]) for s in states
+        helper.make_tensor_value_info(s.name, _ONNX_TYPES[s.dtype], ["B", *s.shape]) for s in states
     ]
     if sequence_lens:
         graph_inputs.append(helper.make_tensor_value_info(sequence_lens, TensorProto.INT32, ["B"]))
     graph_outputs = infos(outputs) + [
-        helper.make_tensor_value_info(s.output, TensorProto.FLOAT, ["B", *s.shape]) for s in states
+        helper.make_tensor_value_info(s.output, _ONNX_TYPES[s.dtype], ["B", *s.shape])
+        for s in states
     ]
     graph = helper.make_graph(
         list(nodes),
@@ -83,39 +95,51 @@ def model(
     return made
 
 
-def running_sum(width: int = 2, **options) -> onnx.ModelProto:
-    """y = s + x; s becomes y. Step form: exact in float32 for small integers."""
+def running_sum(width: int = 2, *, dtype: int = FLOAT, **options) -> onnx.ModelProto:
+    """y = s + x; s becomes y. Step form: exact for small integers."""
     nodes = [
         helper.make_node("Add", ["x", "s"], ["s_out"]),
         helper.make_node("Identity", ["s_out"], ["y"]),
     ]
     return model(
         nodes,
-        inputs=[tensor("x", width)],
-        outputs=[tensor("y", width)],
-        states=[state("s", width)],
+        inputs=[tensor("x", width, dtype=dtype)],
+        outputs=[tensor("y", width, dtype=dtype)],
+        states=[state("s", width, dtype=dtype)],
         **options,
     )
 
 
 def lstm(
-    *, features: int = 3, hidden: int = 8, layers: int = 2, outputs: int = 1, seed: int = 0
+    *,
+    features: int = 3,
+    hidden: int = 8,
+    layers: int = 2,
+    outputs: int = 1,
+    seed: int = 0,
+    opset: int = 17,
 ) -> onnx.ModelProto:
     """An LSTM with a linear head and random weights, in sequence form."""
     rng = np.random.default_rng(seed)
     nodes, states = [], []
-    constants = {"axis0": np.array([0]), "axis1": np.array([1])}
+    constants = {} if opset < 13 else {"axis0": np.array([0]), "axis1": np.array([1])}
 
     def weight(name, *shape):
         constants[name] = rng.normal(0, 0.3, shape).astype(np.float32)
         return name
+
+    def reshape(kind, name, axis, result):
+        # Until opset 12 the axes were an attribute.
+        if opset < 13:
+            return helper.make_node(kind, [name], [result], axes=[axis])
+        return helper.make_node(kind, [name, f"axis{axis}"], [result])
 
     value = "x"
     for layer in range(layers):
         size = features if layer == 0 else hidden
         h, c, y = f"h{layer}", f"c{layer}", f"y{layer}"
         states += [state(h, hidden), state(c, hidden)]
-        nodes += [helper.make_node("Unsqueeze", [s, "axis0"], [f"{s}_3d"]) for s in (h, c)]
+        nodes += [reshape("Unsqueeze", s, 0, f"{s}_3d") for s in (h, c)]
         nodes.append(
             helper.make_node(
                 "LSTM",
@@ -132,8 +156,8 @@ def lstm(
                 hidden_size=hidden,
             )
         )
-        nodes.append(helper.make_node("Squeeze", [f"{y}_4d", "axis1"], [y]))
-        nodes += [helper.make_node("Squeeze", [f"{s}_new", "axis0"], [f"{s}_out"]) for s in (h, c)]
+        nodes.append(reshape("Squeeze", f"{y}_4d", 1, y))
+        nodes += [reshape("Squeeze", f"{s}_new", 0, f"{s}_out") for s in (h, c)]
         value = y
     nodes.append(helper.make_node("MatMul", [value, weight("V", hidden, outputs)], ["y"]))
     return model(
@@ -144,6 +168,7 @@ def lstm(
         form=SEQUENCE,
         sequence_lens="sequence_lens",
         constants=constants,
+        opset=opset,
     )
 
 
