@@ -15,10 +15,12 @@ from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import ModelFile, read_model
 from carousel_server.runtime.model import LoadedModel
 from carousel_server.settings import Settings
+from carousel_server.spec import TensorSpec
 
 # A run on the event loop keeps every other client waiting; this much goes unnoticed beside the
 # 100 microseconds that one message costs.
 _INLINE_SECONDS = 400e-6
+_PROVEN_ROWS = 3
 _TRIAL_ROWS = 32
 _TRIALS = 5
 
@@ -84,7 +86,7 @@ def prove_shapes(model: LoadedModel) -> None:
         RunError: a run failed, or an output came in another shape than declared.
 
     """
-    for rows in (1,) if model.spec.max_batch == 1 else (1, 2, 3):
+    for rows in range(1, min(model.spec.max_batch or _PROVEN_ROWS, _PROVEN_ROWS) + 1):
         for steps in (1, 2) if model.spec.time_axis else (1,):
             _trial_run(model, rows, steps)
 
@@ -114,7 +116,13 @@ def _trial_run(model: LoadedModel, rows: int, steps: int) -> None:
     """Run on scratch: slot 0 is nobody's."""
     lead = (steps, rows) if model.spec.time_axis else (rows,)
     inputs = {
-        spec.name: np.full((*lead, *spec.shape), spec.minimum or 0, spec.dtype)
+        spec.name: np.full((*lead, *spec.shape), _harmless(spec), spec.dtype)
         for spec in model.spec.inputs
     }
     model.run(np.zeros(rows, np.int64), np.full(rows, steps), inputs)
+
+
+def _harmless(spec: TensorSpec) -> int:
+    """Return 0, or the value next to it that the input may hold."""
+    low = 0 if spec.minimum is None else max(0, spec.minimum)
+    return low if spec.maximum is None else min(low, spec.maximum)

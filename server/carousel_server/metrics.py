@@ -12,6 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from carousel_server.engine.engine import Engine
+from carousel_server.tally import Tallies
 
 # From a solo step of a small model, tens of microseconds, to a request's usual patience.
 _SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1, 5)
@@ -30,17 +31,20 @@ class Metrics:
         self.ended = self._counter("sessions_ended", "Sessions ended", "model", "reason")
         self.steps = self._counter("steps", "Steps applied", "model")
         self.rejected = self._counter("rows_rejected", "Rows not OK", "model", "reason")
-        self.tick_rows = self._histogram("tick_rows", "Pieces in a tick", _COUNTS)
-        self.tick_steps = self._histogram("tick_steps", "Steps in a tick", _COUNTS)
-        self.padding = self._histogram(
-            "tick_padding_ratio", "Padded steps in a tick over all steps that it ran", _RATIOS
+        self.tick_rows = self._tally("tick_rows", "Pieces in a tick", _COUNTS, "model")
+        self.tick_steps = self._tally("tick_steps", "Steps in a tick", _COUNTS, "model")
+        self.padding = self._tally(
+            "tick_padding_ratio",
+            "Padded steps in a tick over all steps that it ran",
+            _RATIOS,
+            "model",
         )
-        self.seconds = Histogram(
-            "carousel_step_seconds",
+        self.seconds = self._tally(
+            "step_seconds",
             "Seconds of a step message: queued, of a tick: run, of a message: total",
-            ["model", "phase"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
+            "model",
+            "phase",
         )
         self.load_seconds = Gauge(
             "carousel_model_load_seconds",
@@ -72,14 +76,14 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"carousel_{name}_total", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(
-            f"carousel_{name}", text, ["model"], buckets=buckets, registry=self.registry
-        )
+    def _tally(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Tallies:
+        tallies = Tallies(f"carousel_{name}", text, buckets, labels)
+        self.registry.register(tallies)
+        return tallies
 
 
 class EngineObserver:
-    """Counts what one engine tells; label look-ups are done once, here."""
+    """Counts what one model's engines tell; label look-ups are done once, here."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._metrics = metrics

@@ -85,7 +85,10 @@ def _read_manifest(graph: onnx.ModelProto, refuse: Refuse) -> manifest_pb2.Model
             "carousel-export"
         )
     try:
-        manifest = json_format.Parse(found[0], manifest_pb2.ModelManifest())
+        # Fields that this version does not know change nothing, or the format would be another.
+        manifest = json_format.Parse(
+            found[0], manifest_pb2.ModelManifest(), ignore_unknown_fields=True
+        )
     except json_format.ParseError as error:
         raise refuse(f"its manifest can't be read: {error}") from error
     if manifest.format != wire.MANIFEST_FORMAT:
@@ -103,6 +106,9 @@ def _spec(manifest: manifest_pb2.ModelManifest, refuse: Refuse) -> ModelSpec:
     ):
         if not declared:
             raise refuse(f"its manifest declares no {what}")
+    _refuse_repeated([*_names(manifest.inputs), *_names(manifest.states)], refuse)
+    _refuse_repeated(_names(manifest.outputs), refuse)
+    _refuse_repeated([state.output for state in manifest.states], refuse)
     if manifest.form == manifest_pb2.MODEL_FORM_UNSPECIFIED:
         raise refuse("its manifest does not say whether the graph loops over time (form)")
     time_axis = manifest.form == manifest_pb2.MODEL_FORM_SEQUENCE
@@ -116,6 +122,16 @@ def _spec(manifest: manifest_pb2.ModelManifest, refuse: Refuse) -> ModelSpec:
         sequence_lens=manifest.sequence_lens,
         max_batch=manifest.max_batch,
     )
+
+
+def _names(declared: Iterable[Any]) -> list[str]:
+    return [spec.name for spec in declared]
+
+
+def _refuse_repeated(names: list[str], refuse: Refuse) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise refuse(f"its manifest declares {name!r} twice")
 
 
 def _dtype(spec: Any, refuse: Refuse) -> np.dtype[np.generic]:
@@ -154,6 +170,10 @@ def _state(spec: manifest_pb2.StateSpec, refuse: Refuse) -> StateSpec:
                 f"begin with; {initial.nbytes} were expected"
             )
         initial = np.frombuffer(spec.initial, dtype).reshape(shape)
+        if dtype.kind == "f" and not np.isfinite(initial).all():
+            raise refuse(
+                f"its manifest lets state {spec.name!r} begin with a value that is not finite"
+            )
     return StateSpec(spec.name, spec.output, dtype, shape, initial)
 
 
@@ -191,6 +211,8 @@ def _check_values(
                 f"its manifest declares the {what} {name!r}; the graph has {sorted(there)}"
             )
         declared = there[name].type.tensor_type
+        if not declared.elem_type:
+            raise refuse(f"{what} {name!r} is {dtype} in its manifest and no tensor in its graph")
         found = onnx.helper.tensor_dtype_to_np_dtype(declared.elem_type)
         if np.dtype(found).newbyteorder("<") != dtype:
             raise refuse(f"{what} {name!r} is {dtype} in its manifest and {found} in its graph")
