@@ -96,7 +96,7 @@ def make_model(display: Display, options: Options) -> None:
     export(
         *("train", "--data", DATA, "--target", "co2", "--unit", "ppm"),
         *("--horizon", str(HORIZON), "--season", str(SEASON), "--window", "104"),
-        *("--layers", "2", "--dropout", "0.2", "--epochs", str(options.epochs)),
+        *("--layers", "2", "--dropout", "0.2", *options.shorter),
         *("--out", options.checkpoint, "--plot", options.out / "training.png"),
     )
     display.step("Convert", "the network to one ONNX file, which says itself how to serve it.")

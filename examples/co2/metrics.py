@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from examples.co2.errors import DemoError
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -28,7 +30,10 @@ def fetch_figures(http: str, model: str) -> Figures:
 
 
 def parse_figures(text: str, model: str) -> Figures:
-    """Read the figures of a model from Prometheus's text format."""
+    """Read the figures of a model from Prometheus's text format.
+
+    Raises DemoError where one is not there.
+    """
     samples = {
         (sample.name, sample.labels.get("phase", "")): sample.value
         for family in text_string_to_metric_families(text)
@@ -36,13 +41,18 @@ def parse_figures(text: str, model: str) -> Figures:
         if sample.labels.get("model") == model and "le" not in sample.labels
     }
 
+    def read(name: str, phase: str = "") -> float:
+        if (name, phase) not in samples:
+            raise DemoError(f"The server's /metrics has no {name} of model {model!r}.")
+        return samples[name, phase]
+
     def mean(name: str, phase: str = "") -> float:
-        return samples[f"{name}_sum", phase] / max(1.0, samples[f"{name}_count", phase])
+        return read(f"{name}_sum", phase) / max(1.0, read(f"{name}_count", phase))
 
     return Figures(
-        sessions=int(samples["carousel_sessions_opened_total", ""]),
-        steps=int(samples["carousel_steps_total", ""]),
-        ticks=int(samples["carousel_tick_rows_count", ""]),
+        sessions=int(read("carousel_sessions_opened_total")),
+        steps=int(read("carousel_steps_total")),
+        ticks=int(read("carousel_tick_rows_count")),
         rows_a_tick=mean("carousel_tick_rows"),
         milliseconds_a_message=1e3 * mean("carousel_step_seconds", "total"),
     )
