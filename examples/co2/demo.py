@@ -159,7 +159,8 @@ def tell_what_next(display: Display, options: Options) -> None:
     display.step("Go on", "by serving the model yourself in one terminal,")
     display.command(shown(program_path("carousel-server")), "--models", shown(options.models))
     display.say("and streaming to it from another:")
-    stream_it = (shown(program_path("carousel")), "stream", MODEL)
+    # Empty cells take the value before them, as in training.
+    stream_it = (shown(program_path("carousel")), "stream", MODEL, "--fill", "forward")
     display.command(*stream_it, after=f"< {shown(DATA)}")
 
 

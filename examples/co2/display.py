@@ -69,9 +69,9 @@ class Display:
 
     @contextmanager
     def live(self, picture: Picture) -> Iterator[None]:
-        """Redraw a picture for as long as the block runs; only a terminal gets to see it."""
+        """Redraw a picture for as long as the block runs; only a terminal that can move its cursor gets to see it."""
         screen = Console()  # of its own, so that frames are never part of a recording
-        if not screen.is_terminal:
+        if not screen.is_interactive:
             yield
             return
         with Live(

@@ -10,34 +10,71 @@ import pytest
 
 from examples.co2 import demo
 from examples.co2.errors import DemoError
+from examples.co2.serving import serving
 from tests.examples.processes import is_running
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_demo_holds_what_it_claims_and_leaves_nothing_running(tmp_path):
-    svg = tmp_path / "demo.svg"
-    command = [sys.executable, "-m", "examples.co2.demo", "--quick", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--record", str(svg)],
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def done(out):
+    """The demo, run once, with its output in files as it is without a terminal."""
+    command = [sys.executable, "-m", "examples.co2.demo", "--quick", "--out", str(out)]
+    return subprocess.run(
+        [*command, "--record", str(out / "demo.svg")],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"NO_COLOR": "1"},
         timeout=100,
         check=False,
     )
+
+
+def test_the_demo_holds_what_it_claims(done):
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout
-    assert "\r" not in done.stdout
     assert len(re.findall(r" equal *$", done.stdout, re.MULTILINE)) == 5 + 4
     assert done.stdout.count("beaten: ") == 2
+
+
+def test_without_a_terminal_the_demo_prints_plain_text_alone(done):
+    assert done.stderr == ""
+    assert not [c for c in done.stdout if not (c.isprintable() or c == "\n")]
+
+
+def test_the_demo_leaves_its_files_and_no_process(done, out):
     (pid,) = re.findall(r"process (\d+)", done.stdout)
     assert not is_running(int(pid))
-    assert (tmp_path / "models" / "co2" / "1" / "model.onnx").is_file()
-    assert (tmp_path / "co2.png").read_bytes().startswith(b"\x89PNG")
-    assert "http" not in re.sub(r'xmlns="[^"]*"|<!--.*?-->', "", svg.read_text())
+    assert (out / "models" / "co2" / "1" / "model.onnx").is_file()
+    assert (out / "co2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_recording_fetches_nothing(done, out):
+    svg = (out / "demo.svg").read_text()
+    assert "Stream" in svg
+    assert "http" not in re.sub(r'xmlns="[^"]*"|<!--.*?-->', "", svg)
+
+
+def test_the_command_that_it_ends_with_can_be_pasted(done, out):
+    command = done.stdout.split("from another:\n")[1]
+    with serving(out / "models", log=out / "log") as server:
+        pasted = subprocess.run(
+            command,
+            shell=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"CAROUSEL_ADDRESS": server.address},
+            timeout=60,
+            check=False,
+        )
+    assert pasted.returncode == 0, pasted.stderr
+    with demo.DATA.open() as data:
+        assert len(pasted.stdout.splitlines()) == len(data.readlines())  # a header each
 
 
 @pytest.mark.parametrize(
