@@ -86,8 +86,9 @@ def test_a_drain_is_told_and_its_sessions_are_lost(repository, tmp_path):
     ):
         session = client.open("sum")
         session.step([1, 2])
+        client.info()  # the server has now put the step's answer behind it
         running.process.send_signal(signal.SIGTERM)
-        assert told.wait(5)
+        assert told.wait(10), running.log_text()
         assert running.process.wait(20) == 0
         with pytest.raises(carousel.Unavailable):
             session.step([1, 2])
