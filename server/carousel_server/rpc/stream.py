@@ -32,7 +32,9 @@ class StepStream:
         self._reader: asyncio.Task[None] | None = None
         self._taking = False  # a request is being taken in; its answer may come meanwhile
         self._writing = False
+        self._reader_writes = False
         self._ended = False
+        self._failed = False
         self._ended_here = False
 
     async def run(self) -> None:
@@ -40,20 +42,25 @@ class StepStream:
 
         Raises:
             Draining: it was ended from this side.
+            Exception: the client can't be read from any more.
 
         """
         self._reader = asyncio.create_task(self._read())
+        self._reader.add_done_callback(self._note_end)
         try:
             await self._write()
         finally:
             self._reader.cancel()
+        if not self._reader.cancelled():
+            self._reader.result()
         if self._ended_here:
             raise Draining
 
     def end(self) -> None:
         """Read no more; answer what was read, and close."""
         self._ended_here = True
-        if self._reader:
+        # An answer that is on its way out would be lost; behind it the reader ends by itself.
+        if self._reader and not self._reader_writes:
             self._reader.cancel()
 
     def notify(self, response: sessions_pb2.StreamResponse) -> None:
@@ -62,15 +69,24 @@ class StepStream:
         self._changed.set()
 
     async def _read(self) -> None:
-        try:
-            async for request in self._requests:
-                self._take(request)
-                # What was answered at once leaves from here: no other task need be woken for it.
-                await self._flush()
-                await self._drained.wait()
-        finally:
-            self._ended = True
-            self._changed.set()
+        async for request in self._requests:
+            self._take(request)
+            # What was answered at once leaves from here: no other task need be woken for it.
+            self._reader_writes = True
+            await self._flush()
+            self._reader_writes = False
+            if self._ended_here:
+                return
+            await self._drained.wait()
+
+    def _note_end(self, reader: asyncio.Task[None]) -> None:
+        self._ended = True
+        self._failed = not reader.cancelled() and reader.exception() is not None
+        self._changed.set()
+
+    def _over(self) -> bool:
+        """Whether every answer is out, or there is nobody to answer."""
+        return self._failed or (self._ended and not self._unanswered and not self._outbox)
 
     def _take(self, request: sessions_pb2.StreamRequest) -> None:
         self._taking = True
@@ -90,7 +106,7 @@ class StepStream:
             self._changed.set()
 
     async def _write(self) -> None:
-        while not (self._ended and not self._unanswered and not self._outbox):
+        while not self._over():
             await self._changed.wait()
             self._changed.clear()
             await self._flush()
