@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from carousel import wire
 from carousel.v1 import sessions_pb2, tensor_pb2
 from carousel_server.engine.batch import Answer
+from carousel_server.engine.engine import EngineLimits
 from carousel_server.errors import InvalidRequest
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 
@@ -46,7 +47,7 @@ def read_handles(data: bytes) -> NDArray[np.uint64]:
 
 
 def read_step(
-    request: sessions_pb2.StepRequest, spec: ModelSpec, *, max_rows: int, max_chunk: int
+    request: sessions_pb2.StepRequest, spec: ModelSpec, limits: EngineLimits
 ) -> StepColumns:
     """Return the columns of a step message.
 
@@ -57,23 +58,31 @@ def read_step(
     """
     handles = read_handles(request.handles)
     rows = len(handles)
-    if rows > max_rows:
-        raise InvalidRequest(f"the message has {rows} rows; {max_rows} may wait for a model")
+    if rows > limits.queue_rows:
+        raise InvalidRequest(
+            f"the message has {rows} rows; {limits.queue_rows} may wait for a model"
+        )
     lengths, steps = None, rows
     if request.lengths:
         column = _column("lengths", request.lengths, wire.LENGTH_DTYPE, rows)
         lengths = column.astype(np.int64)
         steps = int(lengths.sum())
-        if int(lengths.max()) > max_chunk:
+        if int(lengths.max()) > limits.max_chunk:
             raise InvalidRequest(
-                f"a chunk of {int(lengths.max())} steps came; {max_chunk} are the most"
+                f"a chunk of {int(lengths.max())} steps came; {limits.max_chunk} are the most"
             )
     first_step = None
     if request.first_step:
         first_step = _column("first_step", request.first_step, wire.STEP_COUNT_DTYPE, rows)
     if request.delivered:
         _column("delivered", request.delivered, wire.STEP_COUNT_DTYPE, rows)
-    return StepColumns(handles, lengths, first_step, _inputs(request, spec, steps), steps)
+    inputs = _inputs(request, spec, steps)
+    # Such a message would be BUSY for ever.
+    if (size := sum(map(len, inputs))) > limits.queue_bytes:
+        raise InvalidRequest(
+            f"the message has {size} bytes of inputs; {limits.queue_bytes} may wait for a model"
+        )
+    return StepColumns(handles, lengths, first_step, inputs, steps)
 
 
 def _column(name: str, data: bytes, dtype: str, rows: int) -> NDArray[Any]:
@@ -114,7 +123,8 @@ def check_tensor(
 
     """
     if wire.NUMPY_DTYPES.get(tensor.dtype) != spec.dtype.str:
-        came = np.dtype(wire.NUMPY_DTYPES.get(tensor.dtype, "V")).name
+        known = wire.NUMPY_DTYPES.get(tensor.dtype)
+        came = np.dtype(known).name if known else f"data type {tensor.dtype}"
         raise InvalidRequest(f"{spec.name!r} is {spec.dtype.name}; {came} came")
     if tuple(tensor.shape) != shape:
         raise InvalidRequest(

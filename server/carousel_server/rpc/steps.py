@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 from carousel.v1 import sessions_pb2
 from carousel_server.catalog import Catalog, Served
@@ -35,6 +36,7 @@ class StepGate:
         self._lifecycle = lifecycle
         self._limits = limits
         self._clock = clock
+        self._streams = count(1)
         self._writers = {model.number: AnswerWriter(model.spec) for model in catalog.all()}
 
     def submit(self, request: sessions_pb2.StepRequest, send: Send, *, whole: bool = False) -> None:
@@ -44,20 +46,21 @@ class StepGate:
         soon as they are there. What is wrong with the message is an answer too, and not raised.
         """
         try:
-            self._submit(request, send, whole)
+            self._submit(request, send, stream, whole)
         except CarouselError as error:
             send(failure(request.id, error))
 
-    def _submit(self, request: sessions_pb2.StepRequest, send: Send, whole: bool) -> None:  # noqa: FBT001
+    def _submit(
+        self,
+        request: sessions_pb2.StepRequest,
+        send: Send,
+        stream: int,
+        whole: bool,  # noqa: FBT001
+    ) -> None:
         if self._lifecycle.draining:
             raise Draining
         model = self._catalog.find(request.model, request.version)
-        columns = read_step(
-            request,
-            model.spec,
-            max_rows=self._limits.queue_rows,
-            max_chunk=self._limits.max_chunk,
-        )
+        columns = read_step(request, model.spec, self._limits)
         batch = StepBatch(
             reply=partial(self._reply, model, request.id, send),
             handles=columns.handles,
@@ -66,6 +69,7 @@ class StepGate:
             lengths=columns.lengths,
             first_step=columns.first_step,
             deadline=self._deadline(request.timeout_ms),
+            stream=stream,
             whole=whole,
         )
         if request.server_id != self._lifecycle.server_id:
