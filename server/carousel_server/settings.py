@@ -21,9 +21,14 @@ from pydantic_settings import (
 from carousel_server.errors import ConfigError
 
 _MIB = 1024 * 1024
-_DEVICE = r"auto|cpu|cuda(:\d+)?"
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+_INT32_MAX = 2**31 - 1
 
 Count = Annotated[int, Field(ge=1)]
+# What gRPC or a run counts in 32 bits.
+SmallCount = Annotated[int, Field(ge=1, le=_INT32_MAX)]
+# 30 years, and still a number of milliseconds that the protocol can hold.
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Settings(BaseSettings):
@@ -42,24 +47,24 @@ class Settings(BaseSettings):
     )
     slots: Count = Field(16_384, le=2**31 - 2, description="sessions that a model has room for")
     max_sessions: Count = Field(1_000_000, description="sessions that the server has room for")
-    max_message_bytes: Count = Field(64 * _MIB, description="the largest gRPC message, in bytes")
-    max_chunk: Count = Field(65_536, description="the longest chunk, in steps")
-    max_steps_per_tick: Count = Field(
+    max_message_bytes: SmallCount = Field(
+        64 * _MIB, description="the largest gRPC message, in bytes"
+    )
+    max_chunk: SmallCount = Field(65_536, description="the longest chunk, in steps")
+    max_steps_per_tick: SmallCount = Field(
         16, description="longer chunks are cut into pieces of so many steps"
     )
     queue_rows: Count = Field(65_536, description="rows that may wait for a model")
     queue_bytes: Count = Field(256 * _MIB, description="bytes of inputs that may wait for a model")
-    expire_after: float = Field(
-        3600.0, ge=0, description="seconds that a session may be idle; 0: for ever"
+    expire_after: Seconds = Field(
+        3600.0, description="seconds that a session may be idle; 0: for ever"
     )
-    drain_seconds: float = Field(
-        30.0, ge=0, description="seconds that a stop waits for what is queued"
-    )
+    drain_seconds: Seconds = Field(30.0, description="seconds that a stop waits for what is queued")
     insecure: bool = Field(
         default=False, description="serve other machines without TLS, without asking who they are"
     )
     log_format: str = Field(
-        "auto", pattern="auto|json|text", description="auto (text on a terminal), json or text"
+        "auto", pattern="^(auto|json|text)$", description="auto (text on a terminal), json or text"
     )
 
     @field_validator("address", "metrics_address")
@@ -105,8 +110,8 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
         ConfigError: a setting is missing or wrong; the message names it.
 
     """
-    if config is not None and not config.is_file():
-        raise ConfigError(f"--config {config}: there is no such file")
+    if config is not None:
+        _check_file(config)
 
     class Configured(Settings):
         model_config = SettingsConfigDict(yaml_file=config)
@@ -115,8 +120,25 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
         return Configured(**flags)
     except ValidationError as error:
         raise ConfigError("; ".join(map(_sentence, error.errors()))) from error
-    except (SettingsError, yaml.YAMLError) as error:
+    except SettingsError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_file(config: Path) -> None:
+    """Refuse a file that is no YAML mapping, before the reading of settings stumbles on it."""
+    if not config.is_file():
+        raise ConfigError(f"--config {config}: there is no such file")
+    try:
+        found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {config}: it can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(f"--config {config}: it is no YAML: {why}") from error
+    if not isinstance(found, dict | None):
+        raise ConfigError(
+            f"--config {config}: a mapping of settings was expected, such as 'slots: 100'"
+        )
 
 
 def _sentence(problem: Any) -> str:
@@ -137,9 +159,13 @@ def split_address(address: str) -> tuple[str, int]:
 
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+    bare = host.removeprefix("[").removesuffix("]")
+    # An IPv6 address has colons of its own, so it needs its brackets; nothing else has them.
+    if host != (f"[{bare}]" if ":" in bare else bare) or not bare or " " in bare:
+        colon = ""
+    if not colon or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{address!r} is no HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return bare, int(port)
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -189,6 +190,9 @@ def _new_ids(request: sessions_pb2.OpenRequest, most: int) -> list[str]:
         return [secrets.token_hex(16) for _ in range(request.count)]
     if request.count not in (0, len(ids)):
         raise InvalidRequest(f"{len(ids)} ids came, and a count of {request.count}")
+    if len(set(ids)) != len(ids):
+        ((again, _),) = Counter(ids).most_common(1)
+        raise InvalidRequest(f"the id {again!r} came twice")
     for name in ids:
         if not 1 <= len(name) <= wire.MAX_ID_LENGTH or not name.isprintable():
             raise InvalidRequest(

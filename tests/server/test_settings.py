@@ -1,0 +1,150 @@
+"""Settings: where they come from, which one wins, and what is said when one is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from carousel_server.errors import ConfigError
+from carousel_server.settings import Settings, is_loopback, load_settings, split_address
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"CAROUSEL_{name.upper()}", raising=False)
+
+
+def load(config: Path | None = None, **flags) -> Settings:
+    return load_settings({"models": "/models"} | flags, config)
+
+
+def refusal(config: Path | None = None, **flags) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(config, **flags)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(tmp_path, monkeypatch):
+    config = tmp_path / "carousel.yaml"
+    config.write_text("max_chunk: 1\nqueue_rows: 1\nslots: 1\n")
+    monkeypatch.setenv("CAROUSEL_MAX_CHUNK", "2")
+    monkeypatch.setenv("CAROUSEL_QUEUE_ROWS", "2")
+    settings = load(config, max_chunk="3")
+    assert (settings.max_chunk, settings.queue_rows, settings.slots) == (3, 2, 1)
+    assert settings.max_sessions == Settings.model_fields["max_sessions"].default
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    config = tmp_path / "carousel.yaml"
+    config.write_text("# nothing yet\n")
+    assert load(config).model_dump() == load().model_dump()
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(ConfigError) as caught:
+        load_settings({}, None)
+    assert str(caught.value) == "--models (or CAROUSEL_MODELS) is missing"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"slots": "0"}, "--slots 0: Input should be greater than or equal to 1"),
+        ({"slots": "many"}, "--slots many: Input should be a valid integer"),
+        ({"expire_after": "-1"}, "--expire-after -1: "),
+        ({"expire_after": "inf"}, "--expire-after inf: "),
+        ({"drain_seconds": "nan"}, "--drain-seconds nan: "),
+        ({"drain_seconds": "1e300"}, "--drain-seconds 1e300: "),
+        ({"max_chunk": 2**32}, "--max-chunk 4294967296: "),
+        ({"max_message_bytes": 2**31}, "--max-message-bytes 2147483648: "),
+        ({"max_steps_per_tick": 2**31}, "--max-steps-per-tick 2147483648: "),
+        ({"device": "tpu"}, "--device tpu: "),
+        ({"device": "xcpu"}, "--device xcpu: "),
+        ({"device": "cuda:1x"}, "--device cuda:1x: "),
+        ({"log_format": "jsonl"}, "--log-format jsonl: "),
+        ({"address": "nowhere"}, "--address nowhere: 'nowhere' is no HOST:PORT"),
+        ({"metrics_address": "127.0.0.1:99999"}, "--metrics-address 127.0.0.1:99999: "),
+        ({"nosuch": 1}, "there is no setting 'nosuch'"),
+    ],
+)
+def test_what_is_wrong_is_named(flags, sentence):
+    assert refusal(**flags).startswith(sentence)
+
+
+def test_every_wrong_setting_has_its_sentence():
+    assert refusal(slots="0", device="tpu").count("; --") == 1
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
+def test_devices(device):
+    assert load(device=device).device == device
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"models: [1", "it is no YAML: "),
+        (b"hello", "a mapping of settings was expected, such as 'slots: 100'"),
+        (b"- slots", "a mapping of settings was expected, such as 'slots: 100'"),
+        (b"\xff\xfe\xff", "it is no YAML: "),
+    ],
+)
+def test_files_that_cant_be_read(tmp_path, content, sentence):
+    config = tmp_path / "carousel.yaml"
+    config.write_bytes(content)
+    assert refusal(config).startswith(f"--config {config}: {sentence}")
+
+
+def test_a_setting_in_the_file_that_there_is_not(tmp_path):
+    config = tmp_path / "carousel.yaml"
+    config.write_text("max-chunk: 5\n")
+    assert refusal(config) == "there is no setting 'max-chunk'"
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert refusal(tmp_path / "nosuch.yaml").endswith("nosuch.yaml: there is no such file")
+
+
+@pytest.mark.parametrize("name", ["address", "metrics_address"])
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("localhost", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("[::]", False),
+        ("10.1.2.3", False),
+        ("[fe80::1]", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_other_machines_need_it_said_aloud(name, host, loopback):
+    address = f"{host}:80"
+    if loopback:
+        assert getattr(load(**{name: address}), name) == address
+    else:
+        assert refusal(**{name: address}).startswith(
+            f"{name} {address} can be reached from other machines, without TLS"
+        )
+    assert getattr(load(insecure=True, **{name: address}), name) == address
+
+
+def test_addresses():
+    assert split_address("localhost:0") == ("localhost", 0)
+    assert split_address("[::1]:8001") == ("::1", 8001)
+    assert is_loopback("::1")
+    for wrong in ("8001", ":8001", "host:", "host:-1", "host:65536", "::1:8001", "[::1:80", "a b"):
+        with pytest.raises(ValueError, match="is no HOST:PORT"):
+            split_address(wrong)
+
+
+def test_threads_are_all_cores_but_one_or_as_many_as_asked_for(monkeypatch):
+    for cores, threads in ((None, 1), (1, 1), (2, 1), (8, 7)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert load().run_threads == threads
+    assert load(threads=3).run_threads == 3
