@@ -59,14 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for sentence in broken:
         display.say(sentence, style="bold red")
     if status == 0:
-        seconds = time.monotonic() - begin
-        display.say(
-            f"Equal to PyTorch, better than both: all of it in {seconds:.0f} s.", style="bold green"
-        )
-    if options.record is not None:
-        save_svg(display.console, options.record, title="make demo, from the server's start on")
-    if status == 0:
-        tell_what_next(display, options)
+        conclude(display, options, seconds=time.monotonic() - begin)
     return status
 
 
@@ -137,9 +130,14 @@ def judge(
     measured: Measured,
 ) -> list[str]:
     """Show how good the streamed answers are; return the claims that don't hold."""
-    from carousel_exporter.training import predict  # noqa: PLC0415 - torch, as above
-    from examples.co2.picture import draw_picture  # noqa: PLC0415 - so does matplotlib
+    import torch  # noqa: PLC0415 - as above
 
+    from carousel_exporter.training import predict  # noqa: PLC0415 - as above
+    from examples.co2.picture import draw_picture  # noqa: PLC0415 - matplotlib is as slow
+
+    # Steps this small gain nothing from a second thread, and where another program keeps a core
+    # busy, threads that wait for each other at every step make seconds of milliseconds.
+    torch.set_num_threads(1)
     series = measured.values[:, None].astype(np.float32)  # (N, B=1, 1)
     agreements = agree(plan, lambda start: predict(forecaster, series[start:])[:, 0])
     scores = compare_forecasts(
@@ -154,8 +152,13 @@ def judge(
     return broken_claims(agreements, scores)
 
 
-def tell_what_next(display: Display, options: Options) -> None:
-    """Print commands to paste."""
+def conclude(display: Display, options: Options, *, seconds: float) -> None:
+    """Say that all is well, and what to paste next."""
+    display.say(
+        f"Equal to PyTorch, better than both: all of it in {seconds:.0f} s.", style="bold green"
+    )
+    if options.record is not None:
+        save_svg(display.console, options.record, title="make demo, from the server's start on")
     display.step("Go on", "by serving the model yourself in one terminal,")
     display.command(shown(program_path("carousel-server")), "--models", shown(options.models))
     display.say("and streaming to it from another:")

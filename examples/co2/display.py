@@ -69,7 +69,7 @@ class Display:
 
     @contextmanager
     def live(self, picture: Picture) -> Iterator[None]:
-        """Redraw a picture for as long as the block runs; only a terminal that can move its cursor gets to see it."""
+        """Redraw a picture for as long as the block runs, on terminals that can."""
         screen = Console()  # of its own, so that frames are never part of a recording
         if not screen.is_interactive:
             yield
