@@ -31,7 +31,9 @@ def protos() -> list[Path]:
 def protoc(*arguments: str) -> None:
     """Run the protocol compiler that grpcio-tools brings."""
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", *INCLUDES, *PLUGINS, *arguments], check=True, cwd=ROOT
+        [sys.executable, "-m", "grpc_tools.protoc", *INCLUDES, *PLUGINS, *arguments],
+        check=True,
+        cwd=ROOT,
     )
 
 

@@ -25,7 +25,9 @@ FORBIDDEN = {
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_an_import_stays_within_its_distribution(package):
     script = f"import sys, {package}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert not FORBIDDEN[package] & set(done.stdout.split())
 
 
