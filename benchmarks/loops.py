@@ -9,11 +9,11 @@ from typing import Any
 
 import grpc
 import numpy as np
-from carousel import wire
-from carousel.v1 import sessions_pb2, sessions_pb2_grpc, tensor_pb2
 
 from benchmarks.echo import METHOD
 from benchmarks.network import FEATURES, NAME
+from carousel import wire
+from carousel.v1 import sessions_pb2, sessions_pb2_grpc, tensor_pb2
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", wire.DEFAULT_MAX_MESSAGE_BYTES),

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
+
 from carousel_exporter.conversion import Labels, convert
 from carousel_exporter.network import Architecture, Forecaster
 from carousel_exporter.source import Source
-from numpy.typing import NDArray
 
 NAME = "lstm"
 FEATURES, HIDDEN, LAYERS, OUTPUTS = 16, 128, 2, 1
