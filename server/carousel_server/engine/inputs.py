@@ -23,6 +23,8 @@ def faults(cohort: Cohort, spec: ModelSpec) -> Iterator[tuple[int, str]]:
             yield row, "the row has no steps; a chunk has at least one"
     for tensor in spec.inputs:
         values = cohort.inputs[tensor.name]
+        if tensor.dtype.kind == "b":
+            values = values.view(np.uint8)  # a byte that is neither 0 nor 1 is no truth value
         fits = _fits(values, tensor)
         if fits.all():
             continue
@@ -40,6 +42,9 @@ def _fits(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.bool_]:
     if tensor.dtype.kind == "f":
         finite: NDArray[np.bool_] = np.isfinite(values)
         return finite
+    if tensor.dtype.kind == "b":
+        truths: NDArray[np.bool_] = values <= 1
+        return truths
     fits = np.ones(values.shape, np.bool_)
     if tensor.minimum is not None:
         fits &= values >= tensor.minimum
@@ -51,6 +56,8 @@ def _fits(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.bool_]:
 def _expected(tensor: TensorSpec) -> str:
     if tensor.dtype.kind == "f":
         return "a finite number was expected"
+    if tensor.dtype.kind == "b":
+        return "0 or 1 was expected"
     low = "any" if tensor.minimum is None else tensor.minimum
     high = "any" if tensor.maximum is None else tensor.maximum
     return f"{low} to {high} was expected"
