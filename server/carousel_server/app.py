@@ -180,13 +180,17 @@ class App:
         self._stop.set()
 
     async def _sweep(self, catalog: Catalog) -> None:
-        """Let idle sessions expire."""
-        idle = self._settings.expire_after
-        while idle:
-            await asyncio.sleep(min(_SWEEP_SECONDS, idle / 2))
+        """Let idle sessions expire, and park those that need not be on the device."""
+        park, expire = self._settings.park_after, self._settings.expire_after
+        while park or expire:
+            await asyncio.sleep(
+                min(_SWEEP_SECONDS, *(limit / 2 for limit in (park, expire) if limit))
+            )
             for model in catalog.all():
-                if expired := await model.driver.control(controls.Expire(idle)):
-                    log.get().info("sessions expired", model=model.name, sessions=expired)
+                if expire and (gone := await model.driver.control(controls.Expire(expire))):
+                    log.get().info("sessions expired", model=model.name, sessions=gone)
+                if park and (parked := await model.driver.control(controls.Park(park))):
+                    log.get().info("sessions parked", model=model.name, sessions=parked)
 
     async def _drain(self, catalog: Catalog, health: Health) -> None:
         """Take nothing new, finish what is queued, tell the clients."""
@@ -207,6 +211,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
         queue_bytes=settings.queue_bytes,
         max_chunk=settings.max_chunk,
         max_steps_per_tick=settings.max_steps_per_tick,
+        half_parked=settings.state_dtype == "float16",
     )
 
 

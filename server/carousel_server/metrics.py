@@ -29,6 +29,8 @@ class Metrics:
             collector(registry=self.registry)
         self.opened = self._counter("sessions_opened", "Sessions opened", "model")
         self.ended = self._counter("sessions_ended", "Sessions ended", "model", "reason")
+        self.parks = self._counter("parks", "States that went from the pool to the host", "model")
+        self.restores = self._counter("restores", "States that came back to the pool", "model")
         self.steps = self._counter("steps", "Steps applied", "model")
         self.rejected = self._counter("rows_rejected", "Rows not OK", "model", "reason")
         self.tick_rows = self._tally("tick_rows", "Pieces in a tick", _COUNTS, "model")
@@ -96,14 +98,18 @@ class EngineObserver:
         self._run = metrics.seconds.labels(model, "run")
         self._total = metrics.seconds.labels(model, "total")
         self._opened = metrics.opened.labels(model)
+        self._parks = metrics.parks.labels(model)
+        self._restores = metrics.restores.labels(model)
 
     def queued(self, seconds: float) -> None:
         """Count a message's wait."""
         self._queue.observe(seconds)
 
-    def ticked(self, *, rows: int, steps: int, padded_steps: int, seconds: float) -> None:
+    def ticked(
+        self, *, rows: int, steps: int, padded_steps: int, applied: int, seconds: float
+    ) -> None:
         """Count a tick."""
-        self._steps.inc(steps)
+        self._steps.inc(applied)
         self._tick_rows.observe(rows)
         self._tick_steps.observe(steps)
         self._padding.observe(1.0 - steps / padded_steps)
@@ -125,6 +131,14 @@ class EngineObserver:
         """Count sessions that ended."""
         self._metrics.ended.labels(self._model, reason).inc(sessions)
 
+    def parked(self, sessions: int) -> None:
+        """Count states that left the pool."""
+        self._parks.inc(sessions)
+
+    def restored(self, sessions: int) -> None:
+        """Count states that came back."""
+        self._restores.inc(sessions)
+
 
 class _EngineCollector(Collector):
     """Reads gauges off the engines at each scrape, so that no step pays for them."""
@@ -142,17 +156,27 @@ class _EngineCollector(Collector):
         state = GaugeMetricFamily(
             "carousel_state_bytes", "Bytes of open sessions' state", labels=["model", "place"]
         )
+        error = GaugeMetricFamily(
+            "carousel_parking_error",
+            "Largest error of a parked value, relative to the larger of 1 and itself",
+            labels=["model"],
+        )
         by_model: dict[str, list[Engine]] = {}
         for model, engine in self._engines():
             by_model.setdefault(model, []).append(engine)
         for model, engines in by_model.items():
-            live = sum(engine.sessions.table.open for engine in engines)
-            sessions.add_metric([model, "live"], live)
-            sessions.add_metric([model, "parked"], 0)
-            used = sum(engine.sessions.slots.used for engine in engines)
+            residencies = [engine.sessions.residency for engine in engines]
+            alive = sum(engine.sessions.table.open for engine in engines)
+            used = sum(residency.slots.used for residency in residencies)
+            sessions.add_metric([model, "live"], used)
+            sessions.add_metric([model, "parked"], alive - used)
             slots.add_metric([model, "used"], used)
-            slots.add_metric([model, "free"], sum(e.sessions.slots.count for e in engines) - used)
+            slots.add_metric([model, "free"], sum(r.slots.free for r in residencies))
             queue.add_metric([model], sum(engine.queued.rows for engine in engines))
-            held = sum(e.sessions.table.open * e.spec.state_bytes for e in engines)
+            held = sum(e.sessions.residency.slots.used * e.spec.state_bytes for e in engines)
             state.add_metric([model, "pool"], held)
-        return [sessions, slots, queue, state]
+            state.add_metric(
+                [model, "host"], sum(r.lot.taken * r.lot.row_bytes for r in residencies)
+            )
+            error.add_metric([model], max(r.lot.worst_error for r in residencies))
+        return [sessions, slots, queue, state, error]

@@ -45,17 +45,32 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, description="threads inside a run; 0: one for every core but one, at least one"
     )
-    slots: Count = Field(16_384, le=2**31 - 2, description="sessions that a model has room for")
+    slots: Count = Field(
+        16_384,
+        le=2**31 - 2,
+        description="sessions of a model on the device at a time",
+    )
     max_sessions: Count = Field(1_000_000, description="sessions that the server has room for")
     max_message_bytes: SmallCount = Field(
         64 * _MIB, description="the largest gRPC message, in bytes"
     )
     max_chunk: SmallCount = Field(65_536, description="the longest chunk, in steps")
     max_steps_per_tick: SmallCount = Field(
-        16, description="longer chunks are cut into pieces of so many steps"
+        128, description="longer chunks are cut into pieces of so many steps, or fewer"
     )
     queue_rows: Count = Field(65_536, description="rows that may wait for a model")
     queue_bytes: Count = Field(256 * _MIB, description="bytes of inputs that may wait for a model")
+    park_after: float = Field(
+        0.0,
+        ge=0,
+        description="seconds after which an idle session's state leaves the device; "
+        "0: only when another one needs its slot",
+    )
+    state_dtype: str = Field(
+        "float32",
+        pattern="float32|float16",
+        description="how parked float32 states are kept: float32, or float16 in half the memory",
+    )
     expire_after: Seconds = Field(
         3600.0, description="seconds that a session may be idle; 0: for ever"
     )

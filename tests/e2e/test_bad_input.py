@@ -192,9 +192,9 @@ def test_an_overflowing_row_keeps_its_state(client):
     assert output(client.step(step_request(opened, [[3, 3], [4, 4]]))).tolist() == [[3, 3], [4, 4]]
 
 
-def test_a_full_pool_says_so_and_when_to_try_again(repository, tmp_path):
+def test_a_full_server_says_so_and_when_to_try_again(repository, tmp_path):
     with (
-        run_server(repository, "--slots", "3", log=tmp_path / "log") as server,
+        run_server(repository, "--max-sessions", "3", log=tmp_path / "log") as server,
         raw.connect(server.address) as client,
     ):
         opened = client.open("sum", 2)
@@ -238,3 +238,23 @@ def test_a_file_without_manifest_stops_the_start_with_a_sentence(tmp_path):
         run_server(tmp_path, log=tmp_path / "log"),
     ):
         pass
+
+
+def test_more_sessions_than_slots_is_normal(repository, tmp_path):
+    """Nine sessions take turns on three slots, in messages of all of them and of a few."""
+    with (
+        run_server(repository, "--slots", "3", log=tmp_path / "log") as server,
+        raw.connect(server.address) as client,
+    ):
+        opened = client.open("sum", 9)
+        ones = np.ones((9, 2))
+        assert output(client.step(step_request(opened, ones))).tolist() == [[1, 1]] * 9
+        assert (
+            output(client.step(step_request(opened, ones[:2], rows=[0, 5]))).tolist()
+            == [[2, 2]] * 2
+        )
+        expected = [[3 if row in (0, 5) else 2] * 2 for row in range(9)]
+        assert output(client.step(step_request(opened, ones))).tolist() == expected
+        places = [s.place for s in client.stub.List(sessions_pb2.ListSessionsRequest()).sessions]
+        assert places.count(sessions_pb2.SESSION_PLACE_LIVE) == 3
+        assert places.count(sessions_pb2.SESSION_PLACE_PARKED) == 6

@@ -19,10 +19,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from carousel.v1 import models_pb2, models_pb2_grpc, server_pb2, server_pb2_grpc
+from carousel.v1 import models_pb2, models_pb2_grpc, server_pb2, server_pb2_grpc, sessions_pb2
 from tests.support import models, raw
 from tests.support.raw import output, step_request
 from tests.support.server import run_server
+
+SESSIONS = sessions_pb2.ListSessionsRequest()
 
 
 def fetch(server, path: str) -> tuple[int, str]:
@@ -52,6 +54,7 @@ def test_probes_and_metrics(server, client):
     client.step(step_request(opened, np.ones((3, 2))))
     assert sample(server, "carousel_steps_total", model="sum") == before + 3
     live = sample(server, "carousel_sessions", model="sum", state="live")
+    assert live >= 3
     client.close(opened)
     assert sample(server, "carousel_sessions", model="sum", state="live") == live - 3
     assert sample(server, "carousel_queue_rows", model="sum") == 0
@@ -127,7 +130,7 @@ def test_idle_sessions_expire_and_say_so(tmp_path):
     ):
         opened = client.open("sum", ids=["sleeper"])
         until = time.monotonic() + 20
-        while sample(server, "carousel_sessions", state="live") and time.monotonic() < until:
+        while client.stub.List(SESSIONS).total and time.monotonic() < until:
             time.sleep(0.05)
         answer = client.step(step_request(opened, [[1, 1]]))
         assert raw.statuses(answer) == ["EXPIRED"]

@@ -114,6 +114,7 @@ class Bench:
         first_step: Sequence[int] | None = None,
         timeout: float = math.inf,
         whole: bool = False,
+        stream: int = 0,
         tokens: Sequence[int] | None = None,
     ) -> Message:
         """Put a message in: chunks `[T, 2]` by handle."""
@@ -122,6 +123,7 @@ class Bench:
             first_step=first_step,
             deadline=self.clock.now + timeout,
             whole=whole,
+            stream=stream,
             tokens=tokens,
         )
         self.engine.submit(batch)

@@ -52,6 +52,7 @@ class RecurrenceRunner:
         ragged: bool = True,
         max_batch: int = 0,
         tokens: bool = False,
+        initial: float = 0.0,
     ) -> None:
         f8, i8 = np.dtype("<f8"), np.dtype("<i8")
         inputs = [TensorSpec("x", f8, (2,))]
@@ -60,7 +61,7 @@ class RecurrenceRunner:
         self.spec = ModelSpec(
             inputs=tuple(inputs),
             outputs=(TensorSpec("y", f8, (2,)),),
-            states=(StateSpec("s", "s_out", f8, (), np.zeros((), f8)),),
+            states=(StateSpec("s", "s_out", f8, (), np.array(initial, f8)),),
             time_axis=time_axis,
             sequence_lens="lengths" if time_axis and ragged else "",
             max_batch=max_batch,

@@ -57,6 +57,7 @@ def batch_of(
     first_step: Sequence[int] | None = None,
     deadline: float = math.inf,
     whole: bool = False,
+    stream: int = 0,
     tokens: Sequence[int] | None = None,
 ) -> tuple[StepBatch, Message]:
     """Return a batch of chunks `[T, 2]` by handle, and the message that gets its answers."""
@@ -75,5 +76,6 @@ def batch_of(
         first_step=None if first_step is None else np.array(first_step, np.uint64),
         deadline=deadline,
         whole=whole,
+        stream=stream,
     )
     return batch, message

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.table import IntColumn
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +24,7 @@ class StepBatch:
     lengths: IntColumn | None = None  # (N,); None: one step each
     first_step: NDArray[np.uint64] | None = None  # (N,); None: not checked
     deadline: float = math.inf  # seconds on the engine's clock
+    stream: int = 0  # who sent it: streams get even shares of a tick
     whole: bool = False  # answer all rows together, when the last one is over
     arrived: float = 0.0  # seconds on the engine's clock
 

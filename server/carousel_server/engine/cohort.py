@@ -9,19 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine import packing
 from carousel_server.engine.batch import Answer, StepBatch
-from carousel_server.engine.table import IntColumn
+from carousel_server.engine.columns import Arrays, IntColumn, join, spans
 from carousel_server.spec import ModelSpec
-
-_T = TypeVar("_T", bound=np.generic)
-
-Arrays = dict[str, NDArray[np.generic]]
 
 #: An expected step: the row does not say at which count it begins.
 UNCHECKED = -1
@@ -66,6 +61,11 @@ class Cohort:
         rows = self.pending
         turn = head[self.entries[rows]] == self.tickets[rows]
         return rows if turn.all() else rows[turn]
+
+    def streams(self, rows: IntColumn) -> IntColumn:
+        """Return who sent the rows."""
+        of_batch = np.array([batch.stream for batch in self.batches])
+        return of_batch[np.searchsorted(self.first_row, rows, side="right") - 1]
 
     def in_order(self, rows: IntColumn, applied: IntColumn) -> bool:
         """Return whether all rows go on where their sessions stand, or do not say where."""
@@ -171,18 +171,6 @@ class Cohort:
             outputs={name: value[places] for name, value in self.outputs.items()},
             errors=[(row - low, why) for row, why in reasons[:_MAX_REASONS]],
         )
-
-
-def spans(starts: IntColumn, lengths: IntColumn) -> IntColumn:
-    """Return the indices of runs laid end to end: [5, 9], [2, 3] -> [5, 6, 9, 10, 11]."""
-    total = int(lengths.sum())
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(total)
-
-
-def join(parts: Sequence[NDArray[_T]]) -> NDArray[_T]:
-    """Return arrays end to end; one alone as it is."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _lengths(batches: Sequence[StepBatch], single: bool) -> tuple[IntColumn, IntColumn]:  # noqa: FBT001

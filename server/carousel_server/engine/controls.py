@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.sessions import SessionInfo, Sessions
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.table import IntColumn
 
 _NONE = np.zeros(0, np.int64)
 
@@ -167,3 +167,18 @@ class Expire:
     def run(self, sessions: Sessions) -> int:
         """End them."""
         return sessions.expire(self.idle_seconds)
+
+
+@dataclass(eq=False, slots=True)
+class Park:
+    """Parks sessions that were idle for so long; gives their number."""
+
+    idle_seconds: float
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - busy sessions are not idle
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> int:
+        """Park them."""
+        return sessions.residency.park_idle(self.idle_seconds)

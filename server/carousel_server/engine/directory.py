@@ -49,15 +49,28 @@ class Directory:
                 if name in self._places or name in fresh:
                     raise SessionExists(name)
                 fresh[name] = place
-            if len(self._places) + len(fresh) > self.capacity:
-                raise NoRoom(
-                    f"the server has {len(self._places)} of at most {self.capacity} sessions; "
-                    f"{len(fresh)} more were asked for",
-                    retry_after_ms=_RETRY_AFTER_MS,
-                )
+            self._check_room(len(fresh))
             self._places.update(fresh)
             for name in fresh:
                 self._expired.pop(name, None)
+
+    def check_room(self, count: int) -> None:
+        """Refuse more sessions than there may be.
+
+        Raises:
+            NoRoom: the server has not room for so many more.
+
+        """
+        with self._lock:
+            self._check_room(count)
+
+    def _check_room(self, count: int) -> None:
+        if len(self._places) + count > self.capacity:
+            raise NoRoom(
+                f"the server has {len(self._places)} of at most {self.capacity} sessions; "
+                f"{count} more were asked for",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )
 
     def release(self, ids: Iterable[str]) -> None:
         """Forget sessions that ended."""

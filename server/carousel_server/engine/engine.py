@@ -20,6 +20,7 @@ from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
 from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.cohort import Cohort
+from carousel_server.engine.columns import join
 from carousel_server.engine.controls import Call
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.observer import Observer
@@ -43,8 +44,9 @@ class EngineLimits:
     queue_rows: int = 65_536
     queue_bytes: int = 256 * 1024 * 1024
     max_chunk: int = 65_536  # steps
-    max_steps_per_tick: int = 16
-    max_rows_per_tick: int = 4_096
+    max_steps_per_tick: int = 128
+    max_rows_per_tick: int = 1_024
+    half_parked: bool = False  # keep parked float32 states as float16
 
 
 @dataclass(slots=True)
@@ -84,13 +86,16 @@ class Engine:
             runner=runner,
             directory=directory,
             observer=observer,
+            half=limits.half_parked,
             clock=clock,
             wall_clock=wall_clock,
         )
         self._runner = runner
         self._observer = observer
         self._tick_limits = scheduler.Limits(
-            rows=limits.max_rows_per_tick,
+            # The rows of a tick need slots at the same time.
+            rows=min(limits.max_rows_per_tick, runner.slots),
+            row_steps=limits.max_rows_per_tick,
             # Without a time axis a run is one step, and so is a piece.
             steps=limits.max_steps_per_tick if runner.spec.time_axis else 1,
             batch=runner.spec.max_batch,
@@ -160,12 +165,15 @@ class Engine:
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
         if chosen:
+            # All at once: sessions of one message must not make room for those of another.
+            self.sessions.residency.bring(join([pieces.entries for pieces in chosen]))
             began = self.clock()
             report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
             self._observer.ticked(
                 rows=report.rows,
                 steps=report.steps,
                 padded_steps=report.padded_steps,
+                applied=report.applied,
                 seconds=self.clock() - began,
             )
         self._answer(deliveries)

@@ -11,8 +11,10 @@ class Observer(Protocol):
     def queued(self, seconds: float) -> None:
         """Hear that a message waited so long before it was taken in."""
 
-    def ticked(self, *, rows: int, steps: int, padded_steps: int, seconds: float) -> None:
-        """Hear of a tick: its rows, their steps, and those with the padding of its runs."""
+    def ticked(
+        self, *, rows: int, steps: int, padded_steps: int, applied: int, seconds: float
+    ) -> None:
+        """Hear of a tick: its rows, its steps, also with padding, and those that were applied."""
 
     def answered(self, seconds: float) -> None:
         """Hear that a message was answered in full, so long after it came."""
@@ -26,6 +28,12 @@ class Observer(Protocol):
     def ended(self, reason: str, sessions: int) -> None:
         """Hear that sessions ended: "closed" or "expired"."""
 
+    def parked(self, sessions: int) -> None:
+        """Hear that states went from the pool to host memory."""
+
+    def restored(self, sessions: int) -> None:
+        """Hear that states came back into the pool."""
+
 
 class NoObserver:
     """Hears nothing."""
@@ -33,7 +41,9 @@ class NoObserver:
     def queued(self, seconds: float) -> None:
         """Do nothing."""
 
-    def ticked(self, *, rows: int, steps: int, padded_steps: int, seconds: float) -> None:
+    def ticked(
+        self, *, rows: int, steps: int, padded_steps: int, applied: int, seconds: float
+    ) -> None:
         """Do nothing."""
 
     def answered(self, seconds: float) -> None:
@@ -46,4 +56,10 @@ class NoObserver:
         """Do nothing."""
 
     def ended(self, reason: str, sessions: int) -> None:
+        """Do nothing."""
+
+    def parked(self, sessions: int) -> None:
+        """Do nothing."""
+
+    def restored(self, sessions: int) -> None:
         """Do nothing."""

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine.cohort import Cohort
+from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.table import IntColumn, SessionTable
+from carousel_server.engine.table import SessionTable
 
 _INVALID_HANDLE = (RowStatus.STALE_HANDLE, RowStatus.NOT_FOUND, RowStatus.EXPIRED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel_server.engine.table import IntColumn
+from carousel_server.engine.columns import IntColumn
 
 Array = NDArray[np.generic]
 

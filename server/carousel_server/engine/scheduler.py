@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.engine.columns import IntColumn, StatusColumn, occurrences
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.table import IntColumn
-
-StatusColumn = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +17,7 @@ class Limits:
 
     rows: int  # pieces a tick
     steps: int  # steps a piece
+    row_steps: int  # pieces times steps a tick, but for pieces of one step
     batch: int  # rows a run; 0: no bound
     ragged: bool  # whether rows of different lengths may share a run
 
@@ -53,6 +52,27 @@ def screen(
     if late is not None:
         result = np.where((result == 0) & late, RowStatus.DEADLINE, result)
     return result.astype(np.uint8)
+
+
+def even_shares(streams: IntColumn, count: int) -> IntColumn:
+    """Choose `count` of the rows of some streams: return their places, in ascending order.
+
+    Every stream gives its first row, then its second one, and so on until there are enough: one
+    that sends thousands of rows leaves their places to those that send few.
+    """
+    if len(streams) <= count:
+        return np.arange(len(streams))
+    order = np.argsort(occurrences(streams), kind="stable")
+    return np.sort(order[:count])
+
+
+def piece_steps(pieces: int, limits: Limits) -> int:
+    """Return how many steps each of so many pieces may have.
+
+    A tick is as long as its runs are, and whoever comes next waits for it: many pieces are short,
+    few may be longer.
+    """
+    return max(1, min(limits.steps, limits.row_steps // pieces))
 
 
 def groups(steps: IntColumn, limits: Limits) -> list[IntColumn]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from carousel_server.engine import outcome, scheduler
 from carousel_server.engine.cohort import Cohort
-from carousel_server.engine.table import IntColumn, SessionTable
+from carousel_server.engine.columns import IntColumn, StatusColumn
+from carousel_server.engine.table import SessionTable
 
 
 def screen(cohort: Cohort, table: SessionTable) -> int:
@@ -38,7 +39,7 @@ def _all_may_run(cohort: Cohort, table: SessionTable, rows: IntColumn) -> bool:
     )
 
 
-def _statuses(cohort: Cohort, table: SessionTable, rows: IntColumn) -> scheduler.StatusColumn:
+def _statuses(cohort: Cohort, table: SessionTable, rows: IntColumn) -> StatusColumn:
     entries = cohort.entries[rows]
     return scheduler.screen(
         status=cohort.status[rows],

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.directory import Directory
+from carousel_server.engine.lot import States
 from carousel_server.engine.observer import Observer
+from carousel_server.engine.residency import Residency
 from carousel_server.engine.runner import Runner
-from carousel_server.engine.slots import SlotAllocator
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.table import IntColumn, SessionTable
-from carousel_server.errors import NoRoom, SessionNotFound
-
-_RETRY_AFTER_MS = 1000
-
-States = Mapping[str, NDArray[np.generic]]
+from carousel_server.engine.table import SessionTable
+from carousel_server.errors import SessionNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +26,7 @@ class SessionInfo:
     applied: int
     opened: float  # seconds since the epoch
     idle: float  # seconds
+    live: bool  # whether its state is in the pool
 
 
 class Sessions:
@@ -44,18 +42,17 @@ class Sessions:
         runner: Runner,
         directory: Directory,
         observer: Observer,
+        half: bool,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self.table = SessionTable(runner.slots)
-        self.slots = SlotAllocator(runner.slots)
+        self.table = SessionTable(directory.capacity)
+        self.residency = Residency(self.table, runner, observer, half=half)
         self._number = number
-        self._runner = runner
         self._directory = directory
         self._observer = observer
         self._clock = clock
         self._wall_clock = wall_clock
-        self._initial = {state.name: state.initial for state in runner.spec.states}
 
     def open(self, ids: list[str], states: States) -> IntColumn:
         """Open sessions, all or none; return their entries.
@@ -65,24 +62,18 @@ class Sessions:
             states: `[N, ...]` by name; states not named begin as the model says.
 
         Raises:
-            NoRoom: there are fewer slots free.
+            NoRoom: there are as many sessions as there may be.
             SessionExists: an id is taken.
 
         """
-        if len(ids) > self.slots.free:
-            raise NoRoom(
-                f"{self.slots.free} of {self.slots.count} slots are free; {len(ids)} sessions were "
-                "to be opened",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        slots = self.slots.take(len(ids))
-        entries = self.table.add(ids, slots, opened=self._wall_clock(), now=self._clock())
+        self._directory.check_room(len(ids))
+        entries = self.table.add(ids, opened=self._wall_clock(), now=self._clock())
         try:
             self._directory.claim(ids, self._number, entries.tolist())
         except Exception:
-            self.slots.give(self.table.remove(entries, RowStatus.NOT_FOUND))
+            self.table.remove(entries, RowStatus.NOT_FOUND)
             raise
-        self._runner.write(slots, self._beginning(len(ids), states))
+        self.residency.begin(entries, states)
         self._observer.opened(len(ids))
         return entries
 
@@ -107,14 +98,14 @@ class Sessions:
 
     def reset(self, entries: IntColumn) -> None:
         """Put sessions back to step 0 and the model's initial state."""
-        self._runner.write(self.table.slot[entries], self._beginning(len(entries), {}))
+        self.residency.begin(entries)
         self.table.applied[entries] = 0
         self.table.barrier[entries] = 0
 
     def close(self, entries: IntColumn) -> None:
         """End sessions because their client said so."""
         self._directory.release(self._ids(entries))
-        self.slots.give(self.table.remove(entries, RowStatus.STALE_HANDLE))
+        self._end(entries, RowStatus.STALE_HANDLE)
         self._observer.ended("closed", len(entries))
 
     def expire(self, idle_seconds: float) -> int:
@@ -125,7 +116,7 @@ class Sessions:
         entries = entries[quiet & late]
         if len(entries):
             self._directory.expire(self._ids(entries), f"idle for {idle_seconds:g} s")
-            self.slots.give(table.remove(entries, RowStatus.EXPIRED))
+            self._end(entries, RowStatus.EXPIRED)
             self._observer.ended("expired", len(entries))
         return len(entries)
 
@@ -142,6 +133,7 @@ class Sessions:
                 applied=int(table.applied[entry]),
                 opened=float(table.opened[entry]),
                 idle=max(0.0, now - float(table.used[entry])),
+                live=bool(table.slot[entry]),
             )
             for entry, name in zip(entries.tolist(), self._ids(entries), strict=True)
         ]
@@ -149,10 +141,6 @@ class Sessions:
     def _ids(self, entries: IntColumn) -> list[str]:
         return [name for entry in entries.tolist() if (name := self.table.ids[entry]) is not None]
 
-    def _beginning(self, count: int, states: States) -> dict[str, NDArray[np.generic]]:
-        return {
-            name: states[name]
-            if name in states
-            else np.broadcast_to(initial, (count, *initial.shape))
-            for name, initial in self._initial.items()
-        }
+    def _end(self, entries: IntColumn, reason: RowStatus) -> None:
+        self.residency.release(entries)
+        self.table.remove(entries, reason)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.engine.columns import IntColumn, occurrences
 from carousel_server.engine.status import RowStatus
 
 _ENTRY_MASK = np.uint64(0xFFFFFFFF)
@@ -23,8 +24,6 @@ _GENERATION_SHIFT = np.uint64(32)
 _NO_HANDLE = np.uint64(0)
 # Stands at entry 0, for the same reason: it names entry 1.
 _NOBODY = np.uint64(1)
-
-IntColumn = NDArray[np.int64]
 
 
 class SessionTable:
@@ -40,7 +39,8 @@ class SessionTable:
         self.now = 0.0  # seconds on the engine's clock, as of this turn
         self.epoch = 0  # raised whenever a handle becomes invalid
         self.failed = False  # whether rows may be queued behind a failed one
-        self.slot = np.zeros(size, np.int64)  # 0: no slot
+        self.slot = np.zeros(size, np.int64)  # its row of the pool; 0: none
+        self.parked = np.zeros(size, np.int64)  # its row of the parking lot; 0: none
         self.applied = np.zeros(size, np.int64)  # steps that the state has taken in
         self.head = np.zeros(size, np.int64)  # the ticket whose turn it is
         self.tail = np.zeros(size, np.int64)  # the next ticket to draw
@@ -65,11 +65,10 @@ class SessionTable:
         """Return the entries of all open sessions."""
         return np.flatnonzero(self._handle[1 : len(self.ids)]) + 1
 
-    def add(self, ids: list[str], slots: IntColumn, *, opened: float, now: float) -> IntColumn:
-        """Open sessions at step 0 in `slots`; return their entries. There must be `room`."""
+    def add(self, ids: list[str], *, opened: float, now: float) -> IntColumn:
+        """Open sessions at step 0; return their entries. There must be `room`."""
         entries = self._take(len(ids))
         self._handle[entries] = self._current(entries)
-        self.slot[entries] = slots
         self.applied[entries] = 0
         self.barrier[entries] = 0
         self.opened[entries] = opened
@@ -79,18 +78,15 @@ class SessionTable:
         self.open += len(ids)
         return entries
 
-    def remove(self, entries: IntColumn, reason: RowStatus) -> IntColumn:
-        """End sessions; their handles answer `reason` from now on. Return the slots they had."""
-        slots = self.slot[entries]
+    def remove(self, entries: IntColumn, reason: RowStatus) -> None:
+        """End sessions; their handles answer `reason` from now on."""
         self.invalidate(entries, reason)
         self._handle[entries] = _NO_HANDLE
-        self.slot[entries] = 0
         gone = entries.tolist()
         for entry in gone:
             self.ids[entry] = None
         self.open -= len(gone)
         self._free.extend(reversed(gone))
-        return slots
 
     def invalidate(self, entries: IntColumn, reason: RowStatus) -> None:
         """Make the handles given out so far stale."""
@@ -135,7 +131,7 @@ class SessionTable:
         if unique or self.first_places(entries) is None:
             self.tail[entries] = tickets + 1
         else:
-            tickets += _occurrences(entries)
+            tickets += occurrences(entries)
             np.add.at(self.tail, entries, 1)
         return tickets
 
@@ -173,14 +169,3 @@ class SessionTable:
         entries += range(len(self.ids), len(self.ids) + count - again)
         self.ids += [None] * (count - again)
         return np.array(entries, np.int64)
-
-
-def _occurrences(values: IntColumn) -> IntColumn:
-    """Return how often each value stood there before: [7, 8, 7] -> [0, 0, 1]."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    counts = np.diff(np.r_[starts, len(values)])
-    result = np.empty(len(values), np.int64)
-    result[order] = np.arange(len(values)) - np.repeat(starts, counts)
-    return result

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine import outcome, packing, scheduler
-from carousel_server.engine.cohort import Cohort, join
+from carousel_server.engine.cohort import Cohort
+from carousel_server.engine.columns import Arrays, IntColumn, join
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.table import IntColumn, SessionTable
+from carousel_server.engine.table import SessionTable
 from carousel_server.errors import RunError
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +48,31 @@ class TickReport:
     """What a tick did."""
 
     rows: int
-    steps: int
+    steps: int  # that ran
     padded_steps: int  # T x B over its runs, padding included
+    applied: int  # steps that sessions have taken in
 
 
 def select(cohorts: Sequence[Cohort], limits: scheduler.Limits) -> list[Pieces]:
-    """Choose the pieces of the next tick: of rows whose turn it is, the oldest first."""
-    chosen, left = [], limits.rows
-    for cohort in cohorts:
-        rows = cohort.turn[:left]
-        if len(rows):
-            chosen.append(_pieces(cohort, rows, limits.steps))
-            left -= len(rows)
-        if not left:
-            break
-    return chosen
+    """Choose the pieces of the next tick, of rows whose turn it is: all, or even shares."""
+    able = [cohort for cohort in cohorts if len(cohort.turn)]
+    count = sum(len(cohort.turn) for cohort in able)
+    rows = [cohort.turn for cohort in able]
+    if count > limits.rows:
+        streams = join([cohort.streams(cohort.turn) for cohort in able])
+        places = scheduler.even_shares(streams, limits.rows)
+        cuts = np.cumsum([0, *map(len, rows)])
+        rows = [
+            turn[places[low:high] - first]
+            for turn, first, (low, high) in zip(
+                rows, cuts, pairwise(np.searchsorted(places, cuts)), strict=False
+            )
+        ]
+        count = limits.rows
+    most = scheduler.piece_steps(count, limits) if count else 0
+    return [
+        _pieces(cohort, turn, most) for cohort, turn in zip(able, rows, strict=True) if len(turn)
+    ]
 
 
 def _pieces(cohort: Cohort, rows: IntColumn, most: int) -> Pieces:
@@ -78,13 +88,13 @@ def run_tick(
 ) -> TickReport:
     """Run the model over the chosen pieces and commit what came out."""
     steps = join([pieces.steps for pieces in chosen])
-    padded = 0
+    padded = applied = 0
     runs = scheduler.groups(steps, limits)
     for places in runs:
         group = chosen if len(runs) == 1 else list(_within(chosen, places))
         padded += int(steps[places].max()) * len(places)
-        _run(group, table, runner)
-    return TickReport(rows=len(steps), steps=int(steps.sum()), padded_steps=padded)
+        applied += _run(group, table, runner)
+    return TickReport(rows=len(steps), steps=int(steps.sum()), padded_steps=padded, applied=applied)
 
 
 def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:
@@ -100,20 +110,18 @@ def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:
         first = last
 
 
-def _run(group: Sequence[Pieces], table: SessionTable, runner: Runner) -> None:
-    """Run one group and commit it; where the run raises, by halves."""
+def _run(group: Sequence[Pieces], table: SessionTable, runner: Runner) -> int:
+    """Run one group and commit it; where the run raises, by halves. Return the steps applied."""
     entries = join([pieces.entries for pieces in group])
     steps = join([pieces.steps for pieces in group])
     try:
         outputs, bad = runner.run(table.slot[entries], steps, _pack(group, runner, steps))
     except RunError as error:
         if len(entries) > 1:
-            for half in _halves(group, len(entries)):
-                _run(half, table, runner)
-        else:
-            _fail(group[0], table, RowStatus.MODEL_ERROR, str(error))
-        return
-    _commit(group, table, runner, outputs, bad)
+            return sum(_run(half, table, runner) for half in _halves(group, len(entries)))
+        _fail(group[0], table, RowStatus.MODEL_ERROR, str(error))
+        return 0
+    return _commit(group, table, runner, outputs, bad)
 
 
 def _halves(group: Sequence[Pieces], count: int) -> Iterator[list[Pieces]]:
@@ -141,10 +149,10 @@ def _commit(
     runner: Runner,
     outputs: Arrays,
     bad: NDArray[np.bool_],
-) -> None:
+) -> int:
     """Take over the outputs and advance the sessions whose states advanced."""
     failed = bool(bad.any())
-    first = 0
+    first = applied = 0
     for pieces in group:
         last = first + len(pieces.rows)
         values = {
@@ -155,22 +163,24 @@ def _commit(
             good = ~bad[first:last]
             _fail(pieces[~good], table, RowStatus.NUMERIC_FAULT)
             values = {name: value[:, good] for name, value in values.items()}
-            _advance(pieces[good], table, values)
+            applied += _advance(pieces[good], table, values)
         else:
-            _advance(pieces, table, values)
+            applied += _advance(pieces, table, values)
         first = last
+    return applied
 
 
-def _advance(pieces: Pieces, table: SessionTable, values: Arrays) -> None:
+def _advance(pieces: Pieces, table: SessionTable, values: Arrays) -> int:
     cohort, rows = pieces.cohort, pieces.rows
     if not len(rows):
-        return
+        return 0
     cohort.store(pieces.starts, pieces.steps, values)
     table.applied[pieces.entries] += pieces.steps
     cohort.progress[rows] += pieces.steps
     if not cohort.single:
         rows = rows[cohort.progress[rows] == cohort.lengths[rows]]
     outcome.finish(cohort, table, rows)
+    return int(pieces.steps.sum())
 
 
 def _fail(pieces: Pieces, table: SessionTable, status: RowStatus, detail: str = "") -> None:

@@ -90,7 +90,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request_iterator: AsyncIterator[sessions_pb2.StreamRequest], context: Context
     ) -> None:
         """Step sessions for as long as the client likes."""
-        await self._streams.run(StepStream(self._gate, request_iterator, context.write))
+        await self._streams.run(
+            StepStream(self._gate, request_iterator, context.write, self._streams.number())
+        )
 
     async def Step(
         self, request: sessions_pb2.StepRequest, context: Context
@@ -104,7 +106,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             if not future.cancelled():
                 future.set_result(response.step)
 
-        self._gate.submit(request, send, whole=True)
+        self._gate.submit(request, send, stream=self._streams.number(), whole=True)
         return await future
 
     async def Reset(
@@ -208,7 +210,7 @@ def _session(model: Served, info: SessionInfo) -> sessions_pb2.Session:
         model=model.name,
         version=model.version,
         applied=info.applied,
-        place=sessions_pb2.SESSION_PLACE_LIVE,
+        place=sessions_pb2.SESSION_PLACE_LIVE if info.live else sessions_pb2.SESSION_PLACE_PARKED,
     )
     session.open_time.FromNanoseconds(int(info.opened * 1e9))
     session.idle.FromNanoseconds(int(info.idle * 1e9))

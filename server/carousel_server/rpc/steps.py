@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 
 from carousel.v1 import sessions_pb2
 from carousel_server.catalog import Catalog, Served
@@ -36,26 +35,29 @@ class StepGate:
         self._lifecycle = lifecycle
         self._limits = limits
         self._clock = clock
-        self._streams = count(1)
         self._writers = {model.number: AnswerWriter(model.spec) for model in catalog.all()}
 
-    def submit(self, request: sessions_pb2.StepRequest, send: Send, *, whole: bool = False) -> None:
+    def submit(
+        self,
+        request: sessions_pb2.StepRequest,
+        send: Send,
+        *,
+        stream: int = 0,
+        whole: bool = False,
+    ) -> None:
         """Have a message's rows run; `send` gets the answers, the last one `done`.
 
-        With `whole` there is one answer, when all rows are over; otherwise parts of it come as
-        soon as they are there. What is wrong with the message is an answer too, and not raised.
+        Streams get even shares of a busy engine by their number. With `whole` there is one answer,
+        when all rows are over; otherwise parts of it come as soon as they are there. What is wrong
+        with the message is an answer too, and not raised.
         """
         try:
-            self._submit(request, send, stream, whole)
+            self._submit(request, send, stream=stream, whole=whole)
         except CarouselError as error:
             send(failure(request.id, error))
 
     def _submit(
-        self,
-        request: sessions_pb2.StepRequest,
-        send: Send,
-        stream: int,
-        whole: bool,  # noqa: FBT001
+        self, request: sessions_pb2.StepRequest, send: Send, *, stream: int, whole: bool
     ) -> None:
         if self._lifecycle.draining:
             raise Draining

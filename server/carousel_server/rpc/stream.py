@@ -20,7 +20,8 @@ Put = Callable[[sessions_pb2.StreamResponse], Awaitable[None]]
 class StepStream:
     """One client's stream."""
 
-    def __init__(self, gate: StepGate, requests: Requests, put: Put) -> None:
+    def __init__(self, gate: StepGate, requests: Requests, put: Put, number: int = 0) -> None:
+        self._number = number
         self._gate = gate
         self._requests = requests
         self._put = put
@@ -92,7 +93,7 @@ class StepStream:
         self._taking = True
         if request.WhichOneof("body") == "step":
             self._unanswered += 1
-            self._gate.submit(request.step, self._send)
+            self._gate.submit(request.step, self._send, stream=self._number)
         else:
             self.notify(failure(0, InvalidRequest("the message has no body; a step was expected")))
         self._taking = False
@@ -129,9 +130,15 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._streams: set[StepStream] = set()
+        self._count = 0
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def number(self) -> int:
+        """Return a number for one more stream, or for a call that is like one."""
+        self._count += 1
+        return self._count
 
     async def run(self, stream: StepStream) -> None:
         """Serve a stream, and know of it meanwhile."""

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carousel_server.engine.cohort import spans
+from carousel_server.engine.columns import spans
 from carousel_server.engine.packing import pack, take, unpack
 
 

@@ -95,3 +95,16 @@ def test_a_full_tick_leaves_rows_for_the_next():
     bench.drain()
     for row, handle in enumerate(opened):
         np.testing.assert_array_equal(message.outputs[row], solo(chunk(1, seed=handle % 97)))
+
+
+def test_a_client_with_many_long_rows_does_not_hold_up_another():
+    bench = Bench(RecurrenceRunner(slots=9), max_rows_per_tick=4, max_steps_per_tick=2)
+    *many, one = bench.open(*"abcdefghi")
+    long = bench.send(dict.fromkeys(many, chunk(20)), stream=1)
+    bench.turn()
+    single = bench.send({one: chunk(1)}, stream=2)
+    bench.turn()
+    np.testing.assert_array_equal(single.outputs[0], solo(chunk(1)))
+    bench.drain()
+    for row in range(len(many)):
+        np.testing.assert_array_equal(long.outputs[row], solo(chunk(20)))

@@ -43,7 +43,9 @@ def test_screen(column, status):
 
 
 def limits(**given: int) -> scheduler.Limits:
-    return scheduler.Limits(**({"rows": 99, "steps": 16, "batch": 0, "ragged": True} | given))
+    return scheduler.Limits(
+        **({"rows": 99, "steps": 16, "row_steps": 99, "batch": 0, "ragged": True} | given)
+    )
 
 
 @given(
@@ -68,3 +70,24 @@ def test_groups_hold_each_piece_once(steps, batch, ragged):
 
 def test_single_steps_share_one_run():
     assert len(scheduler.groups(np.ones(1000, np.int64), limits(ragged=False))) == 1
+
+
+@given(streams=st.lists(st.integers(1, 4), min_size=1, max_size=40), count=st.integers(1, 40))
+def test_streams_get_even_shares_of_a_tick(streams, count):
+    places = scheduler.even_shares(np.array(streams), count).tolist()
+    assert places == sorted(set(places))
+    assert len(places) == min(count, len(streams))
+    share = {stream: [place for place in places if streams[place] == stream] for stream in streams}
+    for stream, own in share.items():
+        whole = [place for place, other in enumerate(streams) if other == stream]
+        assert own == whole[: len(own)], "a stream's oldest rows go first"
+        if len(own) < len(whole):
+            most = max(map(len, share.values()))
+            assert len(own) >= most - 1, "nobody has more while this one waits"
+
+
+@given(pieces=st.integers(1, 5000), steps=st.integers(1, 200), row_steps=st.integers(1, 5000))
+def test_many_pieces_are_short_and_few_are_long(pieces, steps, row_steps):
+    found = scheduler.piece_steps(pieces, limits(steps=steps, row_steps=row_steps))
+    assert 1 <= found <= steps
+    assert found == 1 or found * pieces <= row_steps

@@ -7,7 +7,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from carousel_server.engine.slots import SlotAllocator
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import SessionTable
 from tests.support.bench import handles
@@ -16,7 +15,7 @@ from tests.support.bench import handles
 def opened(capacity: int = 4, count: int = 2) -> tuple[SessionTable, np.ndarray, list[int]]:
     table = SessionTable(capacity)
     ids = [f"s{number}" for number in range(count)]
-    entries = table.add(ids, np.arange(1, count + 1), opened=0.0, now=0.0)
+    entries = table.add(ids, opened=0.0, now=0.0)
     return table, entries, table.handles(entries).tolist()
 
 
@@ -67,7 +66,7 @@ def test_handles_are_stale_after_an_attach_and_say_why_after_an_end():
 def test_an_entry_that_is_used_again_refuses_all_older_handles():
     table, entries, (first, second) = opened(capacity=2)
     table.remove(entries, RowStatus.EXPIRED)
-    again = table.add(["a", "b"], np.array([1, 2]), opened=0.0, now=0.0)
+    again = table.add(["a", "b"], opened=0.0, now=0.0)
     assert set(again.tolist()) == set(entries.tolist())
     assert statuses(table, first, second) == [RowStatus.EXPIRED] * 2
     table.invalidate(again, RowStatus.STALE_HANDLE)
@@ -100,7 +99,6 @@ class TableMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table = SessionTable(self.capacity)
-        self.slots = SlotAllocator(self.capacity)
         self.sessions: dict[int, str] = {}  # handle -> id
         self.ended: set[int] = set()
         self.count = 0
@@ -112,8 +110,7 @@ class TableMachine(RuleBasedStateMachine):
             return 0
         ids = [f"s{self.count + number}" for number in range(count)]
         self.count += count
-        slots = self.slots.take(count)
-        entries = self.table.add(ids, slots, opened=0.0, now=0.0)
+        entries = self.table.add(ids, opened=0.0, now=0.0)
         given = self.table.handles(entries).tolist()
         assert not set(given) & (self.ended | set(self.sessions)), "a handle was given out twice"
         self.sessions |= dict(zip(given, ids, strict=True))
@@ -133,7 +130,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(handle=every_handle)
     def close(self, handle: int):
         if entry := self._entry(handle):
-            self.slots.give(self.table.remove(np.array([entry]), RowStatus.STALE_HANDLE))
+            self.table.remove(np.array([entry]), RowStatus.STALE_HANDLE)
             del self.sessions[handle]
             self.ended.add(handle)
 
@@ -144,12 +141,10 @@ class TableMachine(RuleBasedStateMachine):
         return int(entry)
 
     @invariant()
-    def open_sessions_have_slots_of_their_own(self):
-        entries = self.table.entries()
-        slots = self.table.slot[entries].tolist()
-        assert 0 not in slots
-        assert len(set(slots)) == len(slots) == len(self.sessions) == self.table.open
-        assert self.slots.used == len(slots)
+    def open_sessions_have_entries_of_their_own(self):
+        entries = self.table.entries().tolist()
+        assert 0 not in entries
+        assert len(set(entries)) == len(entries) == len(self.sessions) == self.table.open
 
     @invariant()
     def only_the_newest_handles_are_valid(self):
