@@ -25,7 +25,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     """A server that is not stopped by tests."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with run_server(repository, "--slots", "2048", "--max-chunk", "1000", log=log) as running:
+    with run_server(repository, "--slots", "2048", "--max-chunk", "20000", log=log) as running:
         yield running
         assert running.process.poll() is None, running.log_text()
 

@@ -94,7 +94,7 @@ def test_models_and_info(client):
     info = server_pb2_grpc.ServerServiceStub(client.channel).Info(server_pb2.InfoRequest())
     assert info.server_id != 0
     assert not info.resumable
-    assert info.limits.max_chunk == 1000
+    assert info.limits.max_chunk == 20_000
     assert info.limits.max_message_bytes == 64 * 1024 * 1024
 
 

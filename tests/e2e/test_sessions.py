@@ -163,15 +163,15 @@ def test_answers_of_long_chunks_do_not_hold_up_others(client):
     """A stream's short request is answered before its long one that came first."""
     long, short = client.open("lstm", 1), client.open("lstm", 1)
     stream = client.stream()
-    x = inputs(3, 1000)
-    stream.send(step_request(long, x, lengths=[1000], request_id=1))
+    x = inputs(3, 20_000)
+    stream.send(step_request(long, x, lengths=[20_000], request_id=1))
     stream.send(step_request(short, x[:1], request_id=2))
     order = [stream.receive().step for _ in range(2)]
     stream.end()
     assert [answer.id for answer in order] == [2, 1]
     expected = solo_answers(models.lstm(), x)
     np.testing.assert_allclose(output(order[1]), expected, rtol=1e-5, atol=1e-5)
-    assert applied(order[1]) == [1000]
+    assert applied(order[1]) == [20_000]
 
 
 def test_a_deadline_stops_a_chunk_between_pieces(client):
