@@ -168,8 +168,9 @@ class _EngineCollector(Collector):
             residencies = [engine.sessions.residency for engine in engines]
             alive = sum(engine.sessions.table.open for engine in engines)
             used = sum(residency.slots.used for residency in residencies)
-            sessions.add_metric([model, "live"], used)
-            sessions.add_metric([model, "parked"], alive - used)
+            parked = sum(residency.lot.taken for residency in residencies)
+            sessions.add_metric([model, "live"], alive - parked)
+            sessions.add_metric([model, "parked"], parked)
             slots.add_metric([model, "used"], used)
             slots.add_metric([model, "free"], sum(r.slots.free for r in residencies))
             queue.add_metric([model], sum(engine.queued.rows for engine in engines))

@@ -23,7 +23,7 @@ def repository(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(repository, tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log"
-    with run_server(repository, "--slots", "64", "--max-chunk", "50", log=log) as running:
+    with run_server(repository, "--max-sessions", "64", "--max-chunk", "50", log=log) as running:
         yield running
 
 

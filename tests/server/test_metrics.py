@@ -86,8 +86,9 @@ def test_versions_of_a_model_are_told_together(metrics):
         bench.send({a: chunk(1)})
         bench.drain()
     found = samples(metrics)
-    assert found["carousel_sessions", "m", "live"] == 2
-    assert found["carousel_sessions", "m", "parked"] == 2, "without a step there is no state"
+    assert found["carousel_sessions", "m", "live"] == 4
+    assert found["carousel_sessions", "m", "parked"] == 0
+    assert found["carousel_slots", "m", "used"] == 2, "without a step there is no state"
     assert found["carousel_slots", "m", "free"] == 14
     assert found["carousel_sessions_opened_total", "m"] == 4
     assert found["carousel_tick_rows_count", "m"] == 2

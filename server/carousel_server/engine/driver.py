@@ -125,7 +125,7 @@ class Driver:
             self._wake.set()
 
     def _may_step_here(self) -> bool:
-        return self._engine.queued_steps <= self._inline_steps and not self._turn.locked()
+        return 0 < self._inline_steps >= self._engine.queued_steps and not self._turn.locked()
 
     def _step_scheduled(self) -> None:
         self._scheduled = False

@@ -26,7 +26,7 @@ class SessionInfo:
     applied: int
     opened: float  # seconds since the epoch
     idle: float  # seconds
-    live: bool  # whether its state is in the pool
+    parked: bool  # whether its state lies in host memory
 
 
 class Sessions:
@@ -133,7 +133,7 @@ class Sessions:
                 applied=int(table.applied[entry]),
                 opened=float(table.opened[entry]),
                 idle=max(0.0, now - float(table.used[entry])),
-                live=bool(table.slot[entry]),
+                parked=bool(table.parked[entry]),
             )
             for entry, name in zip(entries.tolist(), self._ids(entries), strict=True)
         ]

@@ -58,7 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 code = "ABORTED"
                 raise
             except Exception:
-                code = "INTERNAL"
+                code = "UNKNOWN"  # what gRPC makes of it
                 log.get().exception("a call failed", method=method)
                 raise
             finally:

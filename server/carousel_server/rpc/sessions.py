@@ -70,6 +70,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request: sessions_pb2.AttachRequest, context: Context
     ) -> sessions_pb2.AttachResponse:
         """Take sessions up by their ids, all or none."""
+        self._refuse_when_draining()
         ids = list(request.ids)
         if not ids or len(set(ids)) != len(ids):
             raise InvalidRequest(f"one or more different ids were expected; {len(ids)} came")
@@ -210,7 +211,7 @@ def _session(model: Served, info: SessionInfo) -> sessions_pb2.Session:
         model=model.name,
         version=model.version,
         applied=info.applied,
-        place=sessions_pb2.SESSION_PLACE_LIVE if info.live else sessions_pb2.SESSION_PLACE_PARKED,
+        place=sessions_pb2.SESSION_PLACE_PARKED if info.parked else sessions_pb2.SESSION_PLACE_LIVE,
     )
     session.open_time.FromNanoseconds(int(info.opened * 1e9))
     session.idle.FromNanoseconds(int(info.idle * 1e9))

@@ -80,7 +80,7 @@ def build_pool_graph(model: onnx.ModelProto, spec: ModelSpec, slots: int) -> onn
     """
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
     if opset < 11:
-        raise ValueError(f"its opset is {opset}; 11 to 21 are served")
+        raise ValueError(f"its opset is {opset}; 11 or later is served")
     reads, writes = _Nodes(opset), _Nodes(opset)
     for state in spec.states:
         reads.op("Gather", [pool_input(state), SLOTS], state.name, axis=0)

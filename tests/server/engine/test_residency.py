@@ -54,8 +54,8 @@ def test_those_that_were_idle_longest_make_room():
         bench.clock.now += 1
         bench.send({handle: chunk(1)})
         bench.drain()
-    live = {info.id: info.live for info in bench.now(controls.Describe(["a", "b", "c"]))}
-    assert live == {"a": True, "b": False, "c": True}
+    parked = {info.id: info.parked for info in bench.now(controls.Describe(["a", "b", "c"]))}
+    assert parked == {"a": False, "b": True, "c": False}
 
 
 def test_idle_sessions_are_parked_and_come_back():
