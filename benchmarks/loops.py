@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.echo import METHOD
 from benchmarks.network import FEATURES, NAME
@@ -27,27 +29,34 @@ class Rows:
 
     version: str
     server_id: int
-    handles: bytes
-    count: int
-    at: int = 0
-    x: bytes = field(default=b"")
+    handles: NDArray[np.uint64]  # (N,)
+    lengths: NDArray[np.int64]  # (N,) steps that each message brings
+    at: NDArray[np.uint64]  # (N,) steps sent so far
+    x: bytes  # the steps of one message
+
+    @property
+    def steps(self) -> int:
+        """Steps in a message."""
+        return int(self.lengths.sum())
 
     def request(self, number: int) -> sessions_pb2.StreamRequest:
-        """Return the message of the sessions' next single steps."""
+        """Return the message of the sessions' next steps."""
         message = sessions_pb2.StreamRequest()
         step = message.step
         step.id = number
         step.model = NAME
         step.version = self.version
         step.server_id = self.server_id
-        step.handles = self.handles
-        step.first_step = np.full(self.count, self.at, wire.STEP_COUNT_DTYPE).tobytes()
+        step.handles = self.handles.tobytes()
+        step.first_step = self.at.tobytes()
+        if self.steps != len(self.lengths):
+            step.lengths = self.lengths.astype(wire.LENGTH_DTYPE).tobytes()
         tensor = step.inputs.add()
         tensor.name = "x"
         tensor.dtype = tensor_pb2.DATA_TYPE_FLOAT32
-        tensor.shape.extend((self.count, FEATURES))
+        tensor.shape.extend((self.steps, FEATURES))
         tensor.data = self.x
-        self.at += 1
+        self.at += self.lengths.astype(np.uint64)
         return message
 
 
@@ -56,26 +65,42 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
-async def open_rows(connected: grpc.aio.Channel, *counts: int) -> list[Rows]:
-    """Open sessions in groups of `counts`."""
+async def open_rows(
+    connected: grpc.aio.Channel, *groups: Sequence[int] | NDArray[np.int64]
+) -> list[Rows]:
+    """Open sessions; each group gives the steps that its rows bring in a message."""
     stub = sessions_pb2_grpc.SessionServiceStub(connected)
-    opened = await stub.Open(sessions_pb2.OpenRequest(model=NAME, count=sum(counts)))
-    groups, first = [], 0
-    for count in counts:
-        handles = opened.handles[8 * first : 8 * (first + count)]
-        x = np.random.default_rng(first).normal(size=(count, FEATURES)).astype(np.float32)
-        groups.append(Rows(opened.version, opened.server_id, handles, count, x=x.tobytes()))
-        first += count
-    return groups
+    count = sum(map(len, groups))
+    opened = await stub.Open(sessions_pb2.OpenRequest(model=NAME, count=count))
+    handles = np.frombuffer(opened.handles, wire.HANDLE_DTYPE)
+    made, first = [], 0
+    for group in groups:
+        lengths = np.array(group, np.int64)
+        x = np.random.default_rng(first).normal(size=(int(lengths.sum()), FEATURES))
+        made.append(
+            Rows(
+                version=opened.version,
+                server_id=opened.server_id,
+                handles=handles[first : first + len(lengths)],
+                lengths=lengths,
+                at=np.zeros(len(lengths), np.uint64),
+                x=x.astype(np.float32).tobytes(),
+            )
+        )
+        first += len(lengths)
+    return made
 
 
-async def close_rows(connected: grpc.aio.Channel, groups: list[Rows]) -> None:
+async def close_rows(connected: grpc.aio.Channel, *groups: Rows) -> None:
     """Close the sessions again, so that one run leaves nothing to the next."""
     stub = sessions_pb2_grpc.SessionServiceStub(connected)
     for rows in groups:
         await stub.Close(
             sessions_pb2.CloseRequest(
-                model=NAME, version=rows.version, server_id=rows.server_id, handles=rows.handles
+                model=NAME,
+                version=rows.version,
+                server_id=rows.server_id,
+                handles=rows.handles.tobytes(),
             )
         )
 
@@ -106,8 +131,8 @@ async def ping_pong(call: Any, rows: Rows, messages: int) -> list[float]:
     return times
 
 
-async def keep_full(call: Any, rows: Rows, messages: int, window: int) -> None:
-    """Send messages with up to `window` of them unanswered."""
+async def keep_full(call: Any, rows: Rows, messages: int, window: int) -> float:
+    """Send messages with up to `window` of them unanswered; return the seconds it took."""
     room = asyncio.Semaphore(window)
 
     async def send() -> None:
@@ -115,19 +140,55 @@ async def keep_full(call: Any, rows: Rows, messages: int, window: int) -> None:
             await room.acquire()
             await call.write(rows.request(number))
 
+    began = time.perf_counter()
     sender = asyncio.create_task(send())
-    for _ in range(messages):
-        check(await call.read(), None)
-        room.release()
+    answered = 0
+    while answered < messages:
+        answer = await call.read()
+        check(answer, None)
+        if answer.step.done:
+            answered += 1
+            room.release()
     await sender
+    return time.perf_counter() - began
 
 
 def check(answer: Any, number: int | None) -> None:
-    """Refuse an answer that is not a whole and good one."""
+    """Refuse an answer that is not a good one, or not to request `number`."""
     step = answer.step
-    if isinstance(answer, sessions_pb2.StreamResponse) and (
-        not step.done or step.status or step.HasField("error")
-    ):
+    if isinstance(answer, sessions_pb2.StreamResponse) and (step.status or step.HasField("error")):
         raise RuntimeError(f"a step was not answered well: {answer}")
     if number is not None and step.id != number:
         raise RuntimeError(f"request {number} was answered as {step.id}")
+
+
+async def step_once(connected: grpc.aio.Channel, rows: Rows) -> None:
+    """Step once without a stream."""
+    stub = sessions_pb2_grpc.SessionServiceStub(connected)
+    answer = await stub.Step(rows.request(1).step)
+    check(sessions_pb2.StreamResponse(step=answer), 1)
+
+
+class Mixed(Rows):
+    """Rows of two groups in one message; they go on where each of them stands."""
+
+    def __init__(self, parts: Sequence[tuple[Rows, slice]]) -> None:
+        self.parts = parts
+        first = parts[0][0]
+        handles = np.concatenate([rows.handles[part] for rows, part in parts])
+        size = len(handles) * FEATURES * 4
+        super().__init__(
+            version=first.version,
+            server_id=first.server_id,
+            handles=handles,
+            lengths=np.ones(len(handles), np.int64),
+            at=np.zeros(len(handles), np.uint64),
+            x=first.x[:size],
+        )
+
+    def request(self, number: int) -> sessions_pb2.StreamRequest:
+        """Return the message of the sessions' next steps."""
+        self.at = np.concatenate([rows.at[part] for rows, part in self.parts])
+        for rows, part in self.parts:
+            rows.at[part] += np.uint64(1)
+        return super().request(number)

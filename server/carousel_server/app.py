@@ -104,13 +104,14 @@ class App:
                 runner=model,
                 directory=self._directory,
                 limits=limits,
+                cost=item.cost,
                 observer=self._metrics.observer(entry.name),
             )
             driver = Driver(
                 engine,
                 name=f"{entry.name}/{entry.version}",
                 loop=self._loop,
-                inline_steps=item.inline_steps,
+                inline_rows=item.inline_rows,
                 on_crash=self._crashed,
             )
             engines.append((entry.name, engine))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from carousel_server import log
+from carousel_server.engine.cost import RunCost
 from carousel_server.errors import ModelFileError, RunError
 from carousel_server.runtime import repository
 from carousel_server.runtime.device import Device
@@ -22,18 +23,23 @@ from carousel_server.spec import TensorSpec
 _INLINE_SECONDS = 400e-6
 _PROVEN_ROWS = 3
 _TRIAL_ROWS = 32
+_TRIAL_STEPS = 16
+_LEAST = 1e-8
+# Packing, committing and answering, which no trial run shows.
+_AROUND_A_RUN = 60e-6
 _TRIALS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that has run once, and how many steps of it may run on the event loop."""
+    """A model that has run, what that costs, and how many rows of it may run on the event loop."""
 
     entry: repository.Entry
     file: ModelFile
     model: LoadedModel
     seconds: float
-    inline_steps: int
+    cost: RunCost
+    inline_rows: int
 
 
 def load_models(settings: Settings, device: Device) -> list[Loaded]:
@@ -63,7 +69,7 @@ def _load(entry: repository.Entry, settings: Settings, device: Device) -> Loaded
     model = LoadedModel(file, device=device, slots=settings.slots, threads=settings.run_threads)
     try:
         prove_shapes(model)
-        inline_steps = 0 if device.kind != "cpu" else count_inline_steps(model)
+        cost = measure_cost(model)
     except RunError as error:
         raise ModelFileError(entry.path, f"it fails on a trial run: {error}") from error
     seconds = time.perf_counter() - began
@@ -74,9 +80,10 @@ def _load(entry: repository.Entry, settings: Settings, device: Device) -> Loaded
         seconds=round(seconds, 3),
         state_bytes=model.spec.state_bytes,
         slots=settings.slots,
-        inline_steps=inline_steps,
+        run_microseconds=round(cost.seconds(1, 1) * 1e6),
     )
-    return Loaded(entry, file, model, seconds, inline_steps)
+    inline_rows = cost.rows_within(_INLINE_SECONDS) if device.kind == "cpu" else 0
+    return Loaded(entry, file, model, seconds, cost, inline_rows)
 
 
 def prove_shapes(model: LoadedModel) -> None:
@@ -91,15 +98,18 @@ def prove_shapes(model: LoadedModel) -> None:
             _trial_run(model, rows, steps)
 
 
-def count_inline_steps(model: LoadedModel) -> int:
-    """Return how many single steps of different sessions fit into the event loop's patience."""
+def measure_cost(model: LoadedModel) -> RunCost:
+    """Return what runs of the model cost, from a few of them on scratch."""
     one = _seconds(lambda: _trial_run(model, 1, 1))
-    if model.spec.max_batch == 1:
-        return int(_INLINE_SECONDS / one)
     rows = min(_TRIAL_ROWS, model.spec.max_batch or _TRIAL_ROWS)
-    many = _seconds(lambda: _trial_run(model, rows, 1))
-    each = max((many - one) / (rows - 1), 1e-9)
-    return max(0, int((_INLINE_SECONDS - one) / each) + 1) if one < _INLINE_SECONDS else 0
+    if rows == 1:
+        return RunCost(run=_AROUND_A_RUN, step=0.0, row=one)
+    row = max(_seconds(lambda: _trial_run(model, rows, 1)) - one, _LEAST) / (rows - 1)
+    if not model.spec.time_axis:
+        return RunCost(run=_AROUND_A_RUN, step=max(one - row, _LEAST), row=row)
+    more = _seconds(lambda: _trial_run(model, 1, 1 + _TRIAL_STEPS)) - one
+    step = max(more / _TRIAL_STEPS - row, _LEAST)
+    return RunCost(run=_AROUND_A_RUN + max(one - step - row, 0.0), step=step, row=row)
 
 
 def _seconds(run: Callable[[], None]) -> float:

@@ -52,7 +52,7 @@ def test_every_version_is_loaded_oldest_first(tmp_path):
     assert [(item.entry.name, item.entry.version) for item in items] == [
         ("lstm", "1"), ("sum", "9"), ("sum", "10"),
     ]  # fmt: skip
-    assert all(item.seconds > 0 and item.inline_steps >= 0 for item in items)
+    assert all(item.seconds > 0 and item.inline_rows >= 0 for item in items)
     assert not states(items[0].model, 1, 2)["h0"].any(), "trial runs leave no trace"
 
 

@@ -15,14 +15,14 @@ ALWAYS_INLINE, NEVER_INLINE = 1_000_000, 0
 
 @asynccontextmanager
 async def driven(
-    bench: Bench, inline_steps: int, crashes: list[BaseException] | None = None
+    bench: Bench, inline_rows: int, crashes: list[BaseException] | None = None
 ) -> AsyncIterator[Driver]:
     """Drive a bench's engine on the running loop."""
     driver = Driver(
         bench.engine,
         name="test",
         loop=asyncio.get_running_loop(),
-        inline_steps=inline_steps,
+        inline_rows=inline_rows,
         on_crash=([] if crashes is None else crashes).append,
     )
     try:

@@ -49,6 +49,7 @@ class Cohort:
         self.entries, self.tickets, self.progress, self.applied = np.zeros((4, rows), np.int64)
         self.status = np.zeros(rows, np.uint8)
         self.pending = np.arange(rows)  # rows that are not over
+        self._over = np.zeros(rows, np.bool_)
         self.turn = self.pending[:0]  # rows that may run now
         self.faulty = False  # whether a row has a status before it has run
         self.epoch = -1
@@ -98,7 +99,8 @@ class Cohort:
         if len(rows) == len(self.pending):
             self.pending = self.pending[:0]
         else:
-            self.pending = np.setdiff1d(self.pending, rows, assume_unique=True)
+            self._over[rows] = True
+            self.pending = self.pending[~self._over[self.pending]]
 
     def explain(self, row: int, why: str) -> None:
         """Keep the reason of a failed row, unless a better one is kept already."""

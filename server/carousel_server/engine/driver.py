@@ -21,10 +21,6 @@ from carousel_server.errors import CarouselError
 
 _Result = TypeVar("_Result")
 
-# Between the end of a turn on the event loop and a message that came after it, the loop polls and
-# gRPC decodes: tens of microseconds.
-_NEXT_SECONDS = 40e-6
-
 
 class Driver:
     """Runs the turns of one engine. All methods are called on the event loop."""
@@ -35,7 +31,7 @@ class Driver:
         *,
         name: str,
         loop: asyncio.AbstractEventLoop,
-        inline_steps: int,
+        inline_rows: int,
         on_crash: Callable[[BaseException], None],
     ) -> None:
         """Start the engine's thread.
@@ -44,13 +40,13 @@ class Driver:
             engine: whose turns to run.
             name: the model's, for the thread.
             loop: where requests arrive and answers leave.
-            inline_steps: as many queued steps, at most, are run on the loop itself; 0: none ever.
+            inline_rows: as many queued rows of one step, at most, run on the loop itself; 0: none.
             on_crash: called on the loop with an exception that no request explains.
 
         """
         self._engine = engine
         self._loop = loop
-        self._inline_steps = inline_steps
+        self._inline_rows = inline_rows
         self._on_crash = on_crash
         self._turn = threading.Lock()
         # What turns had to say, in their order: filled by whoever has the turn, emptied on the
@@ -58,10 +54,9 @@ class Driver:
         self._outbox: deque[Delivery] = deque()
         self._wake = threading.Event()
         self._scheduled = False
-        # Whether messages come one by one; and when the last turn here ended. A message that was
-        # there by then waited for that turn, and others may have come with it.
+        # Whether messages come one by one, and whether this turn of the loop has brought one.
         self._alone = True
-        self._ended = 0.0
+        self._brought = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -79,12 +74,15 @@ class Driver:
 
     def submit(self, batch: StepBatch) -> None:
         """Take rows in; answers go to `batch.reply`, on the loop."""
-        came = self._engine.clock()
         self._engine.submit(batch)
-        if self._alone and came - self._ended > _NEXT_SECONDS and self._may_step_here():
+        if self._brought:
+            self._alone = False
+        elif self._alone:
+            self._brought = True
+            self._loop.call_soon(self._begin_loop_turn)
+        if self._alone and self._may_step_here():
             self._step_here()
         else:
-            self._alone = False
             self._poke()
 
     async def control(self, control: Control[_Result]) -> _Result:
@@ -125,7 +123,8 @@ class Driver:
             self._wake.set()
 
     def _may_step_here(self) -> bool:
-        return 0 < self._inline_steps >= self._engine.queued_steps and not self._turn.locked()
+        may = self._inline_rows > 0 and self._engine.is_small(self._inline_rows)
+        return may and not self._turn.locked()
 
     def _step_scheduled(self) -> None:
         self._scheduled = False
@@ -149,7 +148,9 @@ class Driver:
         self._deliver()
         if not self._engine.idle:
             self._wake.set()
-        self._ended = self._engine.clock()
+
+    def _begin_loop_turn(self) -> None:
+        self._brought = False
 
     def _run(self) -> None:
         while not self._stopping:

@@ -22,6 +22,7 @@ from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import join
 from carousel_server.engine.controls import Call
+from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
@@ -32,6 +33,8 @@ from carousel_server.engine.tick import run_tick, select
 from carousel_server.errors import CarouselError
 
 _RETRY_AFTER_MS = 50
+
+_GUESS = RunCost()
 
 #: Something to be said to a client, on the event loop.
 Delivery = Callable[[], None]
@@ -46,6 +49,7 @@ class EngineLimits:
     max_chunk: int = 65_536  # steps
     max_steps_per_tick: int = 128
     max_rows_per_tick: int = 1_024
+    tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
     half_parked: bool = False  # keep parked float32 states as float16
 
 
@@ -74,6 +78,7 @@ class Engine:
         runner: Runner,
         directory: Directory,
         limits: EngineLimits,
+        cost: RunCost = _GUESS,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -95,7 +100,8 @@ class Engine:
         self._tick_limits = scheduler.Limits(
             # The rows of a tick need slots at the same time.
             rows=min(limits.max_rows_per_tick, runner.slots),
-            row_steps=limits.max_rows_per_tick,
+            seconds=limits.tick_seconds,
+            cost=cost,
             # Without a time axis a run is one step, and so is a piece.
             steps=limits.max_steps_per_tick if runner.spec.time_axis else 1,
             batch=runner.spec.max_batch,
@@ -114,10 +120,10 @@ class Engine:
         came, left = self._in, self._out
         return Volume(came.rows - left.rows, came.steps - left.steps, came.bytes - left.bytes)
 
-    @property
-    def queued_steps(self) -> int:
-        """Steps that are taken in and not answered."""
-        return self._in.steps - self._out.steps
+    def is_small(self, rows: int) -> bool:
+        """Return whether what is queued is single steps only, and so many rows at most."""
+        queued = self._in.rows - self._out.rows
+        return queued <= rows and queued == self._in.steps - self._out.steps
 
     @property
     def waiting(self) -> int:
@@ -182,13 +188,19 @@ class Engine:
     def _take_in(self, deliveries: list[Delivery]) -> None:
         """Empty the inbox: rows become a cohort, in the order of the calls between them."""
         batches: list[StepBatch] = []
+        rows = 0
         for _ in range(len(self._inbox)):
             item = self._inbox.popleft()
             if isinstance(item, StepBatch):
+                # A cohort is no more than a tick can run, so that it is answered as a whole.
+                if batches and rows + item.rows > self._tick_limits.rows:
+                    self._admit(batches)
+                    batches, rows = [], 0
                 batches.append(item)
+                rows += item.rows
                 continue
             self._admit(batches)
-            batches = []
+            batches, rows = [], 0
             self._prepare(item, deliveries)
         self._admit(batches)
 

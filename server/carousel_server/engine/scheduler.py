@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine.columns import IntColumn, StatusColumn, occurrences
+from carousel_server.engine.cost import RunCost
 from carousel_server.engine.status import RowStatus
 
 
@@ -17,7 +18,8 @@ class Limits:
 
     rows: int  # pieces a tick
     steps: int  # steps a piece
-    row_steps: int  # pieces times steps a tick, but for pieces of one step
+    seconds: float  # a tick's time, as far as shorter pieces can keep it
+    cost: RunCost
     batch: int  # rows a run; 0: no bound
     ragged: bool  # whether rows of different lengths may share a run
 
@@ -72,22 +74,24 @@ def piece_steps(pieces: int, limits: Limits) -> int:
     A tick is as long as its runs are, and whoever comes next waits for it: many pieces are short,
     few may be longer.
     """
-    return max(1, min(limits.steps, limits.row_steps // pieces))
+    return max(1, min(limits.steps, limits.cost.steps_within(limits.seconds, pieces)))
 
 
 def groups(steps: IntColumn, limits: Limits) -> list[IntColumn]:
     """Divide pieces into runs: return for each run the places of its pieces.
 
-    Pieces whose lengths lie between the same powers of two share a run, so that less than half of
-    it is padding; where rows of a run can't differ in length, pieces of one length share it.
+    Where rows of a run can differ in length, pieces of all lengths share runs as it costs least:
+    padding in one run, or a run more. Otherwise pieces of one length share a run.
     """
     if len(steps) == 1 or (steps == 1).all():
         runs = [np.arange(len(steps))]
     else:
         kinds = np.ceil(np.log2(steps)).astype(np.int64) if limits.ragged else steps
         order = np.argsort(kinds, kind="stable")
-        cuts = np.flatnonzero(np.diff(kinds[order])) + 1
-        runs = np.split(order, cuts)
+        cuts = (np.flatnonzero(np.diff(kinds[order])) + 1).tolist()
+        if limits.ragged:
+            cuts = _worthwhile(cuts, steps[order], limits.cost)
+        runs = [np.sort(run) for run in np.split(order, cuts)]
     if not limits.batch:
         return runs
     return [
@@ -95,3 +99,23 @@ def groups(steps: IntColumn, limits: Limits) -> list[IntColumn]:
         for run in runs
         for first in range(0, len(run), limits.batch)
     ]
+
+
+def _worthwhile(cuts: list[int], steps: IntColumn, cost: RunCost) -> list[int]:
+    """Return those of the cuts between kinds that make all runs together cost least.
+
+    The kinds are few, so every way of joining neighbours is looked at, each from the best way of
+    those before it.
+    """
+    ends = [*cuts, len(steps)]
+    longest = [int(part.max()) for part in np.split(steps, cuts)]
+    best: list[tuple[float, list[int]]] = [(0.0, [])]
+    for last, end in enumerate(ends):
+        ways = []
+        for first in range(last + 1):
+            begin = ends[first - 1] if first else 0
+            spent, made = best[first]
+            run = cost.seconds(max(longest[first : last + 1]), end - begin)
+            ways.append((spent + run, [*made, begin] if begin else made))
+        best.append(min(ways))
+    return best[-1][1]

@@ -34,19 +34,32 @@ async def open_one(driver: Driver, name: str) -> int:
     return int(opened.handles[0])
 
 
-@pytest.mark.parametrize("inline_steps", [NEVER_INLINE, ALWAYS_INLINE])
-async def test_rows_run_on_the_loop_only_where_there_are_few(inline_steps):
+@pytest.mark.parametrize("inline_rows", [NEVER_INLINE, ALWAYS_INLINE])
+async def test_rows_run_on_the_loop_only_where_there_are_few(inline_rows):
     bench = Bench(clock=time.monotonic, max_steps_per_tick=4)
     threads = set()
     bench.runner.before_run = lambda: threads.add(threading.current_thread())
-    async with driven(bench, inline_steps) as driver:
+    async with driven(bench, inline_rows) as driver:
+        handle = await open_one(driver, "a")
+        batch, message = batch_of([(handle, chunk(1))])
+        driver.submit(batch)
+        await answered(message)
+    np.testing.assert_array_equal(message.outputs[0], solo(chunk(1)))
+    assert threads == {threading.current_thread()} or inline_rows == NEVER_INLINE
+    assert threading.current_thread() not in threads or inline_rows == ALWAYS_INLINE
+
+
+async def test_chunks_run_on_the_thread_whoever_is_idle():
+    bench = Bench(clock=time.monotonic)
+    threads = set()
+    bench.runner.before_run = lambda: threads.add(threading.current_thread())
+    async with driven(bench, ALWAYS_INLINE) as driver:
         handle = await open_one(driver, "a")
         batch, message = batch_of([(handle, chunk(4))])
         driver.submit(batch)
         await answered(message)
     np.testing.assert_array_equal(message.outputs[0], solo(chunk(4)))
-    assert threads == {threading.current_thread()} or inline_steps == NEVER_INLINE
-    assert threading.current_thread() not in threads or inline_steps == ALWAYS_INLINE
+    assert threading.current_thread() not in threads
 
 
 async def test_what_a_turn_on_the_loop_leaves_is_done_by_the_thread():
@@ -76,10 +89,10 @@ async def test_a_call_that_nobody_waits_for_any_more_is_carried_out():
         assert waiting.cancelled()
 
 
-@pytest.mark.parametrize("inline_steps", [NEVER_INLINE, ALWAYS_INLINE])
-async def test_an_exception_that_no_request_explains_is_told(inline_steps):
+@pytest.mark.parametrize("inline_rows", [NEVER_INLINE, ALWAYS_INLINE])
+async def test_an_exception_that_no_request_explains_is_told(inline_rows):
     bench, crashes = Bench(), []
-    async with driven(bench, inline_steps, crashes) as driver:
+    async with driven(bench, inline_rows, crashes) as driver:
         handle = await open_one(driver, "a")
 
         def crash():
@@ -132,7 +145,7 @@ class ThreeTurns:
 
     def __init__(self) -> None:
         self.said: list[int] = []
-        self.queued_steps = 99
+        self.queued_rows = 99
         self.waiting = 2
         self.turns = 0
         self.loop_thread = threading.current_thread()
@@ -152,6 +165,9 @@ class ThreeTurns:
     def submit(self, batch) -> None:
         pass
 
+    def is_small(self, rows: int) -> bool:
+        return self.queued_rows <= rows
+
     def turn(self):
         self.turns += 1
         number = self.turns
@@ -162,12 +178,12 @@ async def test_answers_leave_in_the_order_of_the_turns_that_gave_them():
     # Otherwise a message's last answer could overtake an earlier part of it, which the client
     # then takes for an answer to nothing.
     engine, loop = ThreeTurns(), HeldLoop()
-    driver = Driver(engine, name="test", loop=loop, inline_steps=10, on_crash=[].append)
+    driver = Driver(engine, name="test", loop=loop, inline_rows=10, on_crash=[].append)
     driver.submit(None)  # too much for the loop: the thread wakes
     assert engine.at_gate.acquire(timeout=10)
     engine.gate.release()  # and does the first turn
     assert engine.at_gate.acquire(timeout=10)
-    engine.queued_steps = 1
+    engine.queued_rows = 1
     driver.submit(None)  # little, and nobody has the turn: it is to be done on the loop
     engine.gate.release()  # but before the loop gets there, the thread does another
     assert engine.at_gate.acquire(timeout=10)

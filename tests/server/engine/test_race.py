@@ -112,11 +112,11 @@ async def reap(driver: Driver, until: float) -> None:
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize("inline_steps", [NEVER_INLINE, 4, ALWAYS_INLINE])
-async def test_clients_that_race_never_see_each_others_state(inline_steps):
+@pytest.mark.parametrize("inline_rows", [NEVER_INLINE, 4, ALWAYS_INLINE])
+async def test_clients_that_race_never_see_each_others_state(inline_rows):
     bench = Bench(RecurrenceRunner(slots=_SLOTS), clock=time.monotonic, max_steps_per_tick=4)
     tally, crashes = Tally(), []
-    async with driven(bench, inline_steps, crashes) as driver:
+    async with driven(bench, inline_rows, crashes) as driver:
         until = time.monotonic() + _SECONDS
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(reap(driver, until))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carousel_server.engine import scheduler
+from carousel_server.engine.cost import RunCost
 from carousel_server.engine.status import RowStatus
 
 GOOD = {"status": 0, "valid": 0, "tickets": 7, "barrier": 0, "expected": 5, "applied": 5}
@@ -42,9 +43,19 @@ def test_screen(column, status):
     assert screen_one(**column) is status
 
 
-def limits(**given: int) -> scheduler.Limits:
+def limits(**given) -> scheduler.Limits:
     return scheduler.Limits(
-        **({"rows": 99, "steps": 16, "row_steps": 99, "batch": 0, "ragged": True} | given)
+        **(
+            {
+                "rows": 99,
+                "steps": 16,
+                "seconds": 4e-3,
+                "cost": RunCost(),
+                "batch": 0,
+                "ragged": True,
+            }
+            | given
+        )
     )
 
 
@@ -62,10 +73,25 @@ def test_groups_hold_each_piece_once(steps, batch, ragged):
         assert (np.diff(run) > 0).all(), "places are in ascending order"
         assert not batch or len(run) <= batch
         inside = lengths[run]
-        if ragged:
-            assert inside.sum() * 2 > inside.max() * len(run), "half or more is padding"
-        else:
-            assert (inside == inside[0]).all()
+        assert ragged or (inside == inside[0]).all()
+
+
+@given(
+    steps=st.lists(st.integers(1, 64), min_size=1, max_size=40),
+    cost=st.builds(
+        RunCost, run=st.floats(0, 1e-3), step=st.floats(1e-6, 1e-4), row=st.floats(1e-7, 1e-4)
+    ),
+)
+def test_groups_cost_no_more_than_one_run_or_a_run_a_kind(steps, cost):
+    lengths = np.array(steps)
+
+    def seconds(runs):
+        return sum(cost.seconds(int(lengths[run].max()), len(run)) for run in runs)
+
+    kinds = np.ceil(np.log2(lengths))
+    apart = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    chosen = seconds(scheduler.groups(lengths, limits(cost=cost)))
+    assert chosen <= min(seconds(apart), seconds([np.arange(len(lengths))])) * (1 + 1e-9)
 
 
 def test_single_steps_share_one_run():
@@ -86,8 +112,9 @@ def test_streams_get_even_shares_of_a_tick(streams, count):
             assert len(own) >= most - 1, "nobody has more while this one waits"
 
 
-@given(pieces=st.integers(1, 5000), steps=st.integers(1, 200), row_steps=st.integers(1, 5000))
-def test_many_pieces_are_short_and_few_are_long(pieces, steps, row_steps):
-    found = scheduler.piece_steps(pieces, limits(steps=steps, row_steps=row_steps))
+@given(pieces=st.integers(1, 5000), steps=st.integers(1, 200), seconds=st.floats(1e-5, 1e-1))
+def test_many_pieces_are_short_and_few_are_long(pieces, steps, seconds):
+    given = limits(steps=steps, seconds=seconds)
+    found = scheduler.piece_steps(pieces, given)
     assert 1 <= found <= steps
-    assert found == 1 or found * pieces <= row_steps
+    assert found == 1 or found * (given.cost.step + pieces * given.cost.row) <= seconds
