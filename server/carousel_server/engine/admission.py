@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine.cohort import Cohort
-from carousel_server.engine.inputs import faults
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import SessionTable
-from carousel_server.spec import ModelSpec
 
 #: Why a row has no place in its session's order.
 _WORDS = {
@@ -21,7 +19,7 @@ _WORDS = {
 }
 
 
-def admit(cohort: Cohort, table: SessionTable, spec: ModelSpec) -> None:
+def admit(cohort: Cohort, table: SessionTable) -> None:
     """Give the rows of a cohort their places behind all that came before.
 
     Rows without a session, and second rows of one in a message, are over at once. A row with a
@@ -39,7 +37,7 @@ def admit(cohort: Cohort, table: SessionTable, spec: ModelSpec) -> None:
     else:
         own = cohort.entries[cohort.pending]
         cohort.tickets[cohort.pending] = table.draw(own, unique=alone)
-    for row, why in faults(cohort, spec):
+    for row, why in cohort.faults:
         if cohort.status[row] == 0:
             cohort.status[row] = RowStatus.INVALID
             cohort.faulty = True

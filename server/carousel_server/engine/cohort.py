@@ -51,6 +51,7 @@ class Cohort:
         self.pending = np.arange(rows)  # rows that are not over
         self._over = np.zeros(rows, np.bool_)
         self.turn = self.pending[:0]  # rows that may run now
+        self.faults: Sequence[tuple[int, str]] = ()  # rows whose inputs can't be run, and why
         self.faulty = False  # whether a row has a status before it has run
         self.epoch = -1
         self._unanswered = counts

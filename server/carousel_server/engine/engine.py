@@ -24,6 +24,7 @@ from carousel_server.engine.columns import join
 from carousel_server.engine.controls import Call
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
+from carousel_server.engine.inputs import find_faults
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.screening import screen
@@ -35,6 +36,7 @@ from carousel_server.errors import CarouselError
 _RETRY_AFTER_MS = 50
 
 _GUESS = RunCost()
+_LARGE_ROWS = 256
 
 #: Something to be said to a client, on the event loop.
 Delivery = Callable[[], None]
@@ -107,7 +109,7 @@ class Engine:
             batch=runner.spec.max_batch,
             ragged=runner.spec.ragged,
         )
-        self._inbox: deque[StepBatch | Call] = deque()
+        self._inbox: deque[StepBatch | Cohort | Call] = deque()
         self._cohorts: list[Cohort] = []
         self._calls: list[Call] = []
         # Counted apart, each by one side alone, so that neither needs a lock.
@@ -157,7 +159,9 @@ class Engine:
             return
         self._in.add(batch)
         batch.arrived = self.clock()
-        self._inbox.append(batch)
+        # A large message is a cohort of its own. It is made here, while a run may be under way.
+        large = batch.rows >= _LARGE_ROWS
+        self._inbox.append(self._cohort([batch]) if large else batch)
 
     def call(self, call: Call) -> None:
         """Take a control call in. Call on the event loop."""
@@ -201,16 +205,26 @@ class Engine:
                 continue
             self._admit(batches)
             batches, rows = [], 0
-            self._prepare(item, deliveries)
+            if isinstance(item, Cohort):
+                self._admit_cohort(item)
+            else:
+                self._prepare(item, deliveries)
         self._admit(batches)
 
     def _admit(self, batches: list[StepBatch]) -> None:
         if batches:
-            for batch in batches:
-                self._observer.queued(self.sessions.table.now - batch.arrived)
-            cohort = Cohort(batches, self.spec)
-            admit(cohort, self.sessions.table, self.spec)
-            self._cohorts.append(cohort)
+            self._admit_cohort(self._cohort(batches))
+
+    def _cohort(self, batches: list[StepBatch]) -> Cohort:
+        cohort = Cohort(batches, self.spec)
+        cohort.faults = list(find_faults(cohort, self.spec))
+        return cohort
+
+    def _admit_cohort(self, cohort: Cohort) -> None:
+        for batch in cohort.batches:
+            self._observer.queued(self.sessions.table.now - batch.arrived)
+        admit(cohort, self.sessions.table)
+        self._cohorts.append(cohort)
 
     def _prepare(self, call: Call, deliveries: list[Delivery]) -> None:
         try:

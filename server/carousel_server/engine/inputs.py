@@ -12,7 +12,7 @@ from carousel_server.engine.cohort import Cohort
 from carousel_server.spec import ModelSpec, TensorSpec
 
 
-def faults(cohort: Cohort, spec: ModelSpec) -> Iterator[tuple[int, str]]:
+def find_faults(cohort: Cohort, spec: ModelSpec) -> Iterator[tuple[int, str]]:
     """Yield the rows that can't be run, and why.
 
     A value that is not finite would spoil the session's state for ever; an integer out of range

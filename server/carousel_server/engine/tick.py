@@ -176,8 +176,10 @@ def _advance(pieces: Pieces, table: SessionTable, values: Arrays) -> int:
         return 0
     cohort.store(pieces.starts, pieces.steps, values)
     table.applied[pieces.entries] += pieces.steps
-    cohort.progress[rows] += pieces.steps
-    if not cohort.single:
+    if cohort.single:
+        cohort.progress[rows] = 1
+    else:
+        cohort.progress[rows] += pieces.steps
         rows = rows[cohort.progress[rows] == cohort.lengths[rows]]
     outcome.finish(cohort, table, rows)
     return int(pieces.steps.sum())

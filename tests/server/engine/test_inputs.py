@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from carousel_server.engine.cohort import Cohort
-from carousel_server.engine.inputs import faults
+from carousel_server.engine.inputs import find_faults
 from carousel_server.spec import ModelSpec, TensorSpec
 from tests.support.steps import batch_of
 
@@ -17,7 +17,7 @@ def found(dtype: str, data: bytes, lengths: list[int], **bounds: int) -> dict[in
     spec = ModelSpec(inputs=(tensor,), outputs=(), states=(), time_axis=True)
     batch, _ = batch_of([(1, np.zeros((length, 2))) for length in lengths])
     batch.inputs = (data,)
-    return dict(faults(Cohort([batch], spec), spec))
+    return dict(find_faults(Cohort([batch], spec), spec))
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8"])
