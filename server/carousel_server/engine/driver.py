@@ -159,12 +159,18 @@ class Driver:
             while not self._engine.idle and not self._stopping:
                 with self._turn:
                     try:
-                        self._outbox.extend(self._engine.turn())
+                        # Both threads need the interpreter for the answers of the last turn and
+                        # the plan of the next one. So the loop hears of the answers when the next
+                        # run begins, which needs it not.
+                        self._outbox.extend(self._engine.turn(before_run=self._send_out))
                     except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
                         self._loop.call_soon_threadsafe(self._on_crash, error)
                         return
-                if self._outbox:
-                    self._loop.call_soon_threadsafe(self._deliver)
+            self._send_out()
+
+    def _send_out(self) -> None:
+        if self._outbox:
+            self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         while self._outbox:

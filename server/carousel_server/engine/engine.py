@@ -167,8 +167,13 @@ class Engine:
         """Take a control call in. Call on the event loop."""
         self._inbox.append(call)
 
-    def turn(self) -> list[Delivery]:
-        """Do one tick's worth of work, and return what is to be said. One thread at a time."""
+    def turn(self, before_run: Callable[[], None] = lambda: None) -> list[Delivery]:
+        """Do one tick's worth of work, and return what is to be said. One thread at a time.
+
+        Args:
+            before_run: called right before the model runs, if it does.
+
+        """
         deliveries: list[Delivery] = []
         self.sessions.table.now = self.clock()
         self._take_in(deliveries)
@@ -177,6 +182,7 @@ class Engine:
         if chosen:
             # All at once: sessions of one message must not make room for those of another.
             self.sessions.residency.bring(join([pieces.entries for pieces in chosen]))
+            before_run()
             began = self.clock()
             report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
             self._observer.ticked(

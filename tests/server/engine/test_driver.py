@@ -168,7 +168,7 @@ class ThreeTurns:
     def is_small(self, rows: int) -> bool:
         return self.queued_rows <= rows
 
-    def turn(self):
+    def turn(self, before_run=lambda: None):
         self.turns += 1
         number = self.turns
         return [lambda: self.said.append(number)]
