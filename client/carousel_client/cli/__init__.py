@@ -1,4 +1,4 @@
-"""`carousel`, the command line: look at a server, and stream a file or a pipe through a model."""
+"""`carousel`, the command line: look at a server, stream lines through a model, and measure it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from carousel_client.cli._bench import bench
 from carousel_client.cli._common import Target
 from carousel_client.cli._models import models
 from carousel_client.cli._sessions import sessions
@@ -43,6 +44,7 @@ def root(
 app.command()(models)
 app.command()(stream)
 app.command()(sessions)
+app.command()(bench)
 
 
 def main() -> None:

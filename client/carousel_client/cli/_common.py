@@ -34,6 +34,10 @@ class Target:
         """Connect to it. Raises Unavailable."""
         return carousel.connect(self.address, timeout=self.timeout)
 
+    def connect_async(self) -> carousel.aio.Client:
+        """Return a client for asyncio, to be entered. Entering raises Unavailable."""
+        return carousel.aio.connect(self.address, timeout=self.timeout)
+
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command so that its errors are one sentence on stderr and exit status 1."""
