@@ -46,12 +46,7 @@ def print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
 def write_json(path: Path, outcomes: Sequence[Outcome], extra: dict[str, Any]) -> None:
     """Write all runs, and what they ran on."""
     content = {
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-        },
+        "machine": machine(),
         "workloads": {
             outcome.workload.name: {
                 "what": outcome.workload.what,
@@ -66,6 +61,16 @@ def write_json(path: Path, outcomes: Sequence[Outcome], extra: dict[str, Any]) -
         **extra,
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """Return what numbers are worth nothing without: on what, and with what, they came about."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+    }
 
 
 def draw(path: Path, outcomes: Sequence[Outcome]) -> None:
