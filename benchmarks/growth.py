@@ -185,14 +185,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="0.3 s a measurement, instead of 3")
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="default: .bench")
     given = parser.parse_args()
+    out = report.out_folder(parser, given.out)
     console = Console()
     points = asyncio.run(run(console, seconds=0.3 if given.quick else 3.0))
     print_points(console, points)
-    given.out.mkdir(parents=True, exist_ok=True)
-    written = given.out / "growth.json"
+    written = out / "growth.json"
     content = {"machine": report.machine(), "points": [asdict(point) for point in points]}
     written.write_text(json.dumps(content, indent=1) + "\n")
-    draw(given.out / "growth.png", points)
+    draw(out / "growth.png", points)
     console.print(f"written: {written}, {given.out / 'growth.png'}")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -61,6 +62,15 @@ def write_json(path: Path, outcomes: Sequence[Outcome], extra: dict[str, Any]) -
         **extra,
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def out_folder(parser: argparse.ArgumentParser, path: Path) -> Path:
+    """Make the folder for results before anything is measured; refuse what can't be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {path}: no folder can be made there: {error.strerror}")
+    return path
 
 
 def machine() -> dict[str, Any]:

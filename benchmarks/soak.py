@@ -195,14 +195,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=5_000_000, help="default: 5000000")
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="default: .bench")
     given = parser.parse_args()
+    out = report.out_folder(parser, given.out)
     messages = given.steps // SESSIONS
     if messages < _PARTS:
         parser.error(f"--steps {given.steps}: at least {_PARTS * SESSIONS} are needed")
     console = Console(highlight=False)
     found = asyncio.run(run(console, messages))
     print_found(console, found)
-    given.out.mkdir(parents=True, exist_ok=True)
-    written = given.out / "soak.json"
+    written = out / "soak.json"
     content = {"machine": report.machine(), "growth": found.growth, **asdict(found)}
     written.write_text(json.dumps(content, indent=1) + "\n")
     console.print(f"written: {written}")

@@ -195,6 +195,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="half a second a batch, instead of 5")
     parser.add_argument("--out", type=Path, default=Path(".bench"), help="default: .bench")
     given = parser.parse_args()
+    out = report.out_folder(parser, given.out)
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         path = write_model(Path(folder))
@@ -204,8 +205,7 @@ def main() -> int:
         ]
     fitted = fit(costs)
     print_costs(console, costs, fitted)
-    given.out.mkdir(parents=True, exist_ok=True)
-    written = given.out / "tick_cost.json"
+    written = out / "tick_cost.json"
     written.write_text(json.dumps(as_json(costs, fitted), indent=1) + "\n")
     console.print(f"written: {written}")
     return 0
