@@ -67,7 +67,7 @@ def bench(
     Opens sessions, sends random inputs in the range that the model allows, each when the last is
     answered, and closes the sessions. A call is an `await` of `step()`: of one session, which
     shares messages with the others, or of the group. Beside it stands the round trip of a call
-    that does nothing, which no step can beat.
+    that does nothing: how far away the server is.
 
     Examples: `carousel bench co2`, `carousel bench co2 --sessions 1000 --mode group --json`
     """
