@@ -18,7 +18,7 @@ ifneq ($(call moved,$(VENV))$(call moved,$(PROTO)),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types proto proto-check installs clean
+.PHONY: help setup demo test check lint format types proto proto-check installs bench clean
 
 help:  ## Say what there is to make
 	@echo "usage: make TARGET [PYTHON=/path/to/python3.11]"
@@ -69,5 +69,8 @@ proto-check: setup $(PROTO)/installed  ## Check that the protocol's code is up t
 installs:  ## Prove that client and server install without each other's packages
 	@scripts/check-installs $(PYTHON)
 
-clean:  ## Remove the environments and what the demo made
-	rm -rf $(VENV) $(PROTO) .demo
+bench: setup  ## Measure the server beside its ceilings; BENCH=--quick for a short run
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+clean:  ## Remove the environments, and what the demo and the benchmarks made
+	rm -rf $(VENV) $(PROTO) .demo .bench

@@ -47,6 +47,14 @@ class Scaling:
     output_scale: tuple[float, ...] = ()
 
 
+def use_one_thread() -> None:
+    """Have PyTorch run on one thread: more only wait for each other on so small networks.
+
+    Where another program keeps a core busy, they wait a hundred times longer than they compute.
+    """
+    torch.set_num_threads(1)
+
+
 def read_source(path: Path, renames: Sequence[str] = (), scaling: Scaling | None = None) -> Source:
     """Read a checkpoint of ours or a network made by others, whichever the file holds.
 

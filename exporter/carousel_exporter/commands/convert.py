@@ -66,7 +66,7 @@ def convert(
     """
     from carousel_exporter import conversion  # noqa: PLC0415 - torch takes seconds to import
     from carousel_exporter.commands.tables import print_report  # noqa: PLC0415
-    from carousel_exporter.source import Scaling, read_source  # noqa: PLC0415
+    from carousel_exporter.source import Scaling, read_source, use_one_thread  # noqa: PLC0415
 
     scaling = Scaling(
         mean=numbers("--mean", mean),
@@ -74,6 +74,7 @@ def convert(
         output_mean=numbers("--output-mean", output_mean),
         output_scale=numbers("--output-scale", output_scale),
     )
+    use_one_thread()
     source = read_source(checkpoint, rename or (), scaling if scaling != Scaling() else None)
     labels = conversion.Labels(
         name=name or checkpoint.stem,

@@ -46,8 +46,10 @@ def verify(
         raise SettingsError("--map renames keys of the file that --against names; give both.")
     network = None
     if against is not None:
-        from carousel_exporter.source import read_source  # noqa: PLC0415 - torch is slow to import
+        # PyTorch takes seconds to import.
+        from carousel_exporter.source import read_source, use_one_thread  # noqa: PLC0415
 
+        use_one_thread()
         network = read_source(against, rename or ()).forecaster
     report = run(model, against=network, data=data, rows=rows, steps=steps, seed=seed)
     print_report(Console(), report)
