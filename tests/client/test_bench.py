@@ -9,12 +9,13 @@ import time
 
 import numpy as np
 import pytest
+from google.rpc import code_pb2
 from typer.testing import CliRunner
 
 import carousel_client as carousel
-from carousel.v1 import sessions_pb2 as pb
 from carousel_client.cli import app
 from carousel_client.cli._load import Tally, bounds, draw
+from tests.client.fake import status
 
 SHORT = ["--sessions", "5", "--seconds", "0.1"]
 
@@ -142,14 +143,29 @@ def test_what_fails_is_one_sentence_and_leaves_nothing(run, fake, mode):
     found = run("nothing", *SHORT, "--mode", mode)
     assert found.exit_code == 1
     assert found.stderr.startswith("carousel: ")
-    fake.switches.messages = [pb.StepResponse().error for _ in range(3)]
-    for error in fake.switches.messages:
-        error.code, error.message = 3, "not like that"
+    fake.switches.messages = [status(code_pb2.INVALID_ARGUMENT, "not like that")] * 3
     found = run("sum", *SHORT, "--mode", mode)
     assert found.exit_code == 1
     assert "not like that" in found.stderr
-    assert "Traceback" not in found.stderr
+    assert len(found.stderr.splitlines()) == 1
     assert not fake.sessions
+
+
+def test_when_one_cannot_be_opened_the_others_are_closed(run, fake):
+    fake.switches.calls = {"Open": [status(code_pb2.INVALID_ARGUMENT, "not this one")]}
+    found = run("sum", "--sessions", "200", "--mode", "sessions")
+    assert found.exit_code == 1
+    assert found.stderr == "carousel: not this one\n"
+    assert not fake.sessions
+
+
+def test_what_cannot_be_closed_is_told(run, fake):
+    fake.switches.calls = {"Close": [status(code_pb2.INTERNAL, "not now")] * 2}
+    found = run("sum", *SHORT, "--mode", "sessions")
+    assert found.exit_code == 0
+    assert "2 of 5 sessions may still be open" in found.stderr
+    assert "not now" in found.stderr
+    assert len(fake.sessions) == 2
 
 
 @pytest.mark.parametrize("words", [["--sessions", "0"], ["--steps", "0"], ["--mode", "all"]])
@@ -180,7 +196,7 @@ def test_ctrl_c_ends_quietly_and_closes_the_sessions(fake, mode):
         assert len(fake.sessions) == 5
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
-        assert "Traceback" not in process.stderr.read()
+        assert process.stderr.read() == ""
     finally:
         process.kill()
         process.communicate()

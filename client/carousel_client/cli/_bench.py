@@ -87,7 +87,9 @@ async def _measure(
     async with target.connect_async() as client:
         info, model = await client.info(), await client.model(name, version)
         trips, figures = await round_trips(client), {}
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        hidden = not console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
             for mode in modes:
                 bar = progress.add_task(f"{model.name}: {mode}", total=1.0)
                 report = partial(_advance, progress, bar)

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import typer
 
 import carousel_client as carousel
 
 _WARM_UP = 0.1  # of the time that is measured
 _TICK_SECONDS = 0.1
 _ROUND_TRIPS = 100
+_AT_A_TIME = 32  # sessions being opened or closed: more would only wait, till their time is out
 
 # What is sent is drawn beforehand, so that drawing isn't measured, and sent again from the front.
 _MOST_DRAWN, _MOST_BYTES = 64, 64 * 1024 * 1024
@@ -149,19 +151,33 @@ async def _opened(
     client: carousel.aio.Client, model: carousel.ModelInfo, count: int
 ) -> AsyncIterator[list[carousel.aio.Session]]:
     """Open sessions and close them, also those that were still being opened when it was ended."""
+    room, ending = asyncio.Semaphore(_AT_A_TIME), asyncio.Event()
 
-    async def opened() -> carousel.aio.Session:
-        return await client.open(model.name, version=model.version)
+    async def opened() -> carousel.aio.Session | None:
+        async with room:
+            if ending.is_set():
+                return None
+            return await client.open(model.name, version=model.version)
+
+    async def closed(session: carousel.aio.Session) -> None:
+        async with room:
+            await session.close()
 
     opening = [asyncio.create_task(opened()) for _ in range(count)]
     try:
-        await asyncio.wait(opening)  # unlike gather, it doesn't cancel them
-        yield [task.result() for task in opening]
+        # Unlike gather, it leaves them alone when it is cancelled.
+        done, _ = await asyncio.wait(opening, return_when=asyncio.FIRST_EXCEPTION)
+        yield [session for task in done if (session := task.result())]
     finally:
+        ending.set()
         await asyncio.wait(opening)
-        there = [task.result() for task in opening if task.exception() is None]
-        # Those that can't be closed are gone with their server; what ended it is the news.
-        await asyncio.gather(*(session.close() for session in there), return_exceptions=True)
+        there = [task.result() for task in opening if not task.exception()]
+        closing = [closed(session) for session in there if session]
+        ends = await asyncio.gather(*closing, return_exceptions=True)
+        if failures := [end for end in ends if isinstance(end, BaseException)]:
+            # Not raised: what ended the measurement, if anything did, is the news.
+            left = f"{len(failures):,} of {count:,} sessions may still be open"
+            typer.echo(f"carousel: {left}: {failures[0]}", err=True)
 
 
 async def _measured(
