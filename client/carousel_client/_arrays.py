@@ -134,7 +134,8 @@ def cast(spec: TensorInfo, value: Any) -> Array:
     """Return `value` as a C-ordered array of the declared element type.
 
     Floats may lose precision (float64 to float32) and integers may become floats or other
-    integers that hold them; a float never becomes an integer. Raises InvalidInput.
+    integers that hold them; a float never becomes an integer, and a finite one never becomes
+    infinite. Raises InvalidInput.
     """
     if type(value) is np.ndarray and value.dtype == spec.dtype and value.flags.c_contiguous:
         return value
@@ -144,10 +145,21 @@ def cast(spec: TensorInfo, value: Any) -> Array:
         raise InvalidInput(f"input {spec.name!r} is not an array: {error}") from None
     if array.dtype != spec.dtype:
         _check_cast(spec, array)
-        # A value beyond float32 becomes infinite, and the server refuses it in words.
-        with np.errstate(over="ignore"):
-            array = array.astype(spec.dtype)
+        array = _converted(spec, array)
     return np.asarray(array, order="C")
+
+
+def _converted(spec: TensorInfo, array: Array) -> Array:
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(spec.dtype)
+    except FloatingPointError:
+        with np.errstate(over="ignore"):
+            beyond = np.isfinite(array) & np.isinf(array.astype(spec.dtype))
+        raise InvalidInput(
+            f"input {spec.name!r}: {array[beyond].flat[0]:g} is beyond {spec.dtype.name}, which ends "
+            f"at {np.finfo(spec.dtype).max:.2e}; scale the values, or leave it out"
+        ) from None
 
 
 def _check_cast(spec: TensorInfo, array: Array) -> None:

@@ -54,6 +54,23 @@ def test_unsafe_casts_are_refused_in_words(value, dtype, why):
         cast(spec(dtype), value)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "why"),
+    [
+        ([1.5, 1e39], "<f4", r"1e\+39 is beyond float32, which ends at 3\.40e\+38"),
+        (-1e300, "<f4", r"-1e\+300 is beyond float32"),
+        (np.array([70000]), "<f2", "70000 is beyond float16"),
+    ],
+)
+def test_a_finite_value_never_becomes_infinite(value, dtype, why):
+    with pytest.raises(carousel.InvalidInput, match=why):
+        cast(spec(dtype), value)
+
+
+def test_a_value_that_is_infinite_is_left_to_the_server():
+    assert np.isinf(cast(spec("<f4"), [np.inf])).all()
+
+
 def test_one_session_takes_a_step_or_a_chunk():
     assert one_session(SUM, [1, 2]).form == "step"
     assert one_session(SUM, [[1, 2]]).form == "chunk"
