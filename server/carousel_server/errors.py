@@ -18,6 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+_SHOWN = 128
+
+
+def shown(name: str) -> str:
+    """Return a name as messages show it: quoted, and cut where it is longer than any may be."""
+    return repr(name) if len(name) <= _SHOWN else repr(name[:_SHOWN]) + "..."
+
 
 class CarouselError(Exception):
     """Base of everything that the server refuses or fails at, in words for the one who asked."""
@@ -32,8 +39,9 @@ class ModelNotFound(CarouselError):
 
     def __init__(self, name: str, version: str, known: Sequence[str]) -> None:
         wanted = f"{name}/{version}" if version else name
-        there = ", ".join(known) if known else "none"
-        super().__init__(f"no model {wanted!r} here; there are: {there}")
+        there = ", ".join(known[:20]) if known else "none"
+        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+        super().__init__(f"no model {shown(wanted)} here; there are: {there}{more}")
         self.model = wanted
 
 
@@ -41,9 +49,9 @@ class SessionNotFound(CarouselError):
     """No session has that id."""
 
     def __init__(self, ids: Sequence[str], reason: str = "no such session here") -> None:
-        shown = ", ".join(repr(name) for name in ids[:5])
+        some = ", ".join(map(shown, ids[:5]))
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-        super().__init__(f"{reason}: {shown}{more}")
+        super().__init__(f"{reason}: {some}{more}")
         self.ids = list(ids)
 
 

@@ -56,6 +56,8 @@ def load_models(settings: Settings, device: Device) -> list[Loaded]:
             loaded.append(_load(entry, settings, device))
         except ModelFileError as error:
             problems.append(str(error))
+    for folder in repository.without_model(settings.models):
+        log.get().warning("no model here", folder=str(folder), expected=repository.FILE_NAME)
     if problems:
         raise ModelFileError(
             settings.models, "not every model can be served\n  " + "\n  ".join(problems)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,12 +22,20 @@ from pydantic_settings import (
 from carousel_server.errors import ConfigError
 
 _MIB = 1024 * 1024
-_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+_DEVICE = r"auto|cpu|cuda(:\d+)?"
 _INT32_MAX = 2**31 - 1
 
-Count = Annotated[int, Field(ge=1)]
+
+def _no_truth_value(value: Any) -> Any:
+    """Refuse YAML's `true`, which Python takes for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a whole number was expected")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1)]
 # What gRPC or a run counts in 32 bits.
-SmallCount = Annotated[int, Field(ge=1, le=_INT32_MAX)]
+SmallCount = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=_INT32_MAX)]
 # 30 years, and still a number of milliseconds that the protocol can hold.
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
@@ -41,7 +50,7 @@ class Settings(BaseSettings):
     metrics_address: str = Field(
         "127.0.0.1:8002", description="HOST:PORT for /metrics, /healthz and /readyz"
     )
-    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(
         0, ge=0, description="threads inside a run; 0: one for every core but one, at least one"
     )
@@ -81,6 +90,13 @@ class Settings(BaseSettings):
     log_format: str = Field(
         "auto", pattern="^(auto|json|text)$", description="auto (text on a terminal), json or text"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(_DEVICE, value):
+            raise ValueError("auto, cpu, cuda or cuda:N was expected")
+        return value
 
     @field_validator("address", "metrics_address")
     @classmethod

@@ -260,3 +260,17 @@ def test_more_sessions_than_slots_is_normal(repository, tmp_path):
         places = [s.place for s in client.stub.List(sessions_pb2.ListSessionsRequest()).sessions]
         assert places.count(sessions_pb2.SESSION_PLACE_LIVE) == 3
         assert places.count(sessions_pb2.SESSION_PLACE_PARKED) == 6
+
+
+def test_bytes_that_are_no_message_are_called_so(client):
+    call = client.channel.unary_unary("/carousel.v1.SessionService/Open")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"\xff\xff\xff", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "3 bytes came that are no such message" in caught.value.details()
+    stream = client.channel.stream_stream(
+        "/carousel.v1.SessionService/Stream",
+        response_deserializer=sessions_pb2.StreamResponse.FromString,
+    )
+    answer = next(stream(iter([b"\xff\xff\xff"]), timeout=10))
+    assert "no such message" in answer.step.error.message

@@ -64,6 +64,7 @@ class Bench:
         **limits: int,
     ) -> None:
         self.runner = runner or RecurrenceRunner()
+        self._streams = 0
         self.clock = Clock()  # stands, unless the engine is given another
         self.engine = Engine(
             number=3,
@@ -114,16 +115,17 @@ class Bench:
         first_step: Sequence[int] | None = None,
         timeout: float = math.inf,
         whole: bool = False,
-        stream: int = 0,
+        stream: int | None = None,
         tokens: Sequence[int] | None = None,
     ) -> Message:
-        """Put a message in: chunks `[T, 2]` by handle."""
+        """Put a message in: chunks `[T, 2]` by handle; without a stream, of one of its own."""
+        self._streams += 1
         batch, message = batch_of(
             list(chunks.items()) if isinstance(chunks, dict) else chunks,
             first_step=first_step,
             deadline=self.clock.now + timeout,
             whole=whole,
-            stream=stream,
+            stream=-self._streams if stream is None else stream,
             tokens=tokens,
         )
         self.engine.submit(batch)

@@ -18,6 +18,7 @@ import numpy as np
 
 from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
+from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import join
@@ -53,21 +54,6 @@ class EngineLimits:
     max_rows_per_tick: int = 1_024
     tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
     half_parked: bool = False  # keep parked float32 states as float16
-
-
-@dataclass(slots=True)
-class Volume:
-    """Rows, steps and bytes of inputs of some messages."""
-
-    rows: int = 0
-    steps: int = 0
-    bytes: int = 0
-
-    def add(self, batch: StepBatch) -> None:
-        """Count a message."""
-        self.rows += batch.rows
-        self.steps += batch.steps
-        self.bytes += batch.nbytes
 
 
 class Engine:
@@ -112,20 +98,17 @@ class Engine:
         self._inbox: deque[StepBatch | Cohort | Call] = deque()
         self._cohorts: list[Cohort] = []
         self._calls: list[Call] = []
-        # Counted apart, each by one side alone, so that neither needs a lock.
-        self._in = Volume()
-        self._out = Volume()
+        self._backlog = Backlog(limits.queue_rows, limits.queue_bytes)
 
     @property
     def queued(self) -> Volume:
         """What is taken in and not answered."""
-        came, left = self._in, self._out
-        return Volume(came.rows - left.rows, came.steps - left.steps, came.bytes - left.bytes)
+        return self._backlog.volume
 
     def is_small(self, rows: int) -> bool:
         """Return whether what is queued is single steps only, and so many rows at most."""
-        queued = self._in.rows - self._out.rows
-        return queued <= rows and queued == self._in.steps - self._out.steps
+        queued = self._backlog.volume
+        return queued.rows <= rows and queued.rows == queued.steps
 
     @property
     def waiting(self) -> int:
@@ -139,29 +122,22 @@ class Engine:
 
     def submit(self, batch: StepBatch) -> None:
         """Take rows in, or answer them BUSY where the queue has no room. Call on the event loop."""
-        queued, limits = self.queued, self.limits
-        if (
-            queued.rows + batch.rows > limits.queue_rows
-            or queued.bytes + batch.nbytes > limits.queue_bytes
-        ):
-            self._observer.rejected(RowStatus.BUSY.name, batch.rows)
-            why = (
-                f"{queued.rows} rows with {queued.bytes} bytes are queued; {limits.queue_rows} "
-                f"rows and {limits.queue_bytes} bytes may be"
-            )
-            entries, _ = self.sessions.table.resolve(
-                batch.handles
-            )  # reads only, so any time will do
-            applied = self.sessions.table.applied[entries]
-            batch.reply(
-                refusal(batch, RowStatus.BUSY, why, applied=applied, retry_after_ms=_RETRY_AFTER_MS)
-            )
+        if why := self._backlog.refuses(batch):
+            self._refuse(batch, why)
             return
-        self._in.add(batch)
+        self._backlog.add(batch)
         batch.arrived = self.clock()
         # A large message is a cohort of its own. It is made here, while a run may be under way.
         large = batch.rows >= _LARGE_ROWS
         self._inbox.append(self._cohort([batch]) if large else batch)
+
+    def _refuse(self, batch: StepBatch, why: str) -> None:
+        self._observer.rejected(RowStatus.BUSY.name, batch.rows)
+        entries, _ = self.sessions.table.resolve(batch.handles)  # it reads only: any time will do
+        applied = self.sessions.table.applied[entries]
+        batch.reply(
+            refusal(batch, RowStatus.BUSY, why, applied=applied, retry_after_ms=_RETRY_AFTER_MS)
+        )
 
     def call(self, call: Call) -> None:
         """Take a control call in. Call on the event loop."""
@@ -273,14 +249,18 @@ class Engine:
         for cohort in self._cohorts:
             for batch, answer in cohort.answers():
                 self._count(batch, answer)
-                deliveries.append(partial(batch.reply, answer))
+                deliveries.append(partial(self._deliver, batch, answer))
         self._cohorts = [cohort for cohort in self._cohorts if len(cohort.pending)]
         if not self._cohorts:
             self.sessions.table.failed = False
 
+    def _deliver(self, batch: StepBatch, answer: Answer) -> None:
+        if answer.done:
+            self._backlog.remove(batch)
+        batch.reply(answer)
+
     def _count(self, batch: StepBatch, answer: Answer) -> None:
         if answer.done:
-            self._out.add(batch)
             self._observer.answered(self.clock() - batch.arrived)
         if answer.status is not None:
             for code, rows in zip(*np.unique(answer.status, return_counts=True), strict=True):

@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 
 from carousel_server import log
-from carousel_server.errors import CarouselError
+from carousel_server.errors import CarouselError, InvalidRequest
 from carousel_server.metrics import Metrics
 from carousel_server.rpc import status
+from carousel_server.rpc.decoding import Undecodable, tolerant
 
 Handler = Any  # grpc.RpcMethodHandler
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
@@ -33,23 +34,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = handler_call_details.method
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, method),
-                handler.request_deserializer,
+                self._around(handler.unary_unary, method),
+                tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         if handler.stream_stream and method.startswith("/carousel."):
             return grpc.stream_stream_rpc_method_handler(
-                self._unary(handler.stream_stream, method),
-                handler.request_deserializer,
+                self._around(handler.stream_stream, method),
+                tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         return handler
 
-    def _unary(self, call: Any, method: str) -> Any:
+    def _around(self, call: Any, method: str) -> Any:
         async def wrapped(request: Any, context: Any) -> Any:
             began = time.perf_counter()
             code = "OK"
             try:
+                if isinstance(request, Undecodable):
+                    raise InvalidRequest(request.why)
                 return await call(request, context)
             except CarouselError as error:
                 code = status.code_of(error)[0].name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from carousel_server.engine import controls
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.sessions import SessionInfo
 from carousel_server.engine.status import RowStatus
-from carousel_server.errors import Draining, InvalidRequest, SessionNotFound
+from carousel_server.errors import Draining, InvalidRequest, SessionNotFound, shown
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.rpc.columns import read_handles, read_states
 from carousel_server.rpc.steps import StepGate
-from carousel_server.rpc.stream import OpenStreams, StepStream
+from carousel_server.rpc.stream import OpenStreams, Requests, StepStream
 
 _MAX_PAGE = 1000
 
@@ -72,8 +71,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         """Take sessions up by their ids, all or none."""
         self._refuse_when_draining()
         ids = list(request.ids)
-        if not ids or len(set(ids)) != len(ids):
-            raise InvalidRequest(f"one or more different ids were expected; {len(ids)} came")
+        if not ids:
+            raise InvalidRequest("the ids of one or more sessions were expected; none came")
+        _check_ids(ids)
         model = self._model_of(request.model, ids)
         attached = await model.driver.control(controls.Attach(ids))
         count = len(ids)
@@ -88,7 +88,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
 
     # It writes to the context, because answers come out of order and in parts.
     async def Stream(  # type: ignore[override]
-        self, request_iterator: AsyncIterator[sessions_pb2.StreamRequest], context: Context
+        self, request_iterator: Requests, context: Context
     ) -> None:
         """Step sessions for as long as the client likes."""
         await self._streams.run(
@@ -134,6 +134,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request: sessions_pb2.GetSessionRequest, context: Context
     ) -> sessions_pb2.GetSessionResponse:
         """Return one session."""
+        _check_ids([request.id])
         number, _ = self._directory.find(request.id)
         sessions = await self._describe(number, [request.id])
         if not sessions:
@@ -193,16 +194,19 @@ def _new_ids(request: sessions_pb2.OpenRequest, most: int) -> list[str]:
         return [secrets.token_hex(16) for _ in range(request.count)]
     if request.count not in (0, len(ids)):
         raise InvalidRequest(f"{len(ids)} ids came, and a count of {request.count}")
+    _check_ids(ids)
+    return ids
+
+
+def _check_ids(ids: list[str]) -> None:
     if len(set(ids)) != len(ids):
         ((again, _),) = Counter(ids).most_common(1)
-        raise InvalidRequest(f"the id {again!r} came twice")
+        raise InvalidRequest(f"the id {shown(again)} came twice")
     for name in ids:
         if not 1 <= len(name) <= wire.MAX_ID_LENGTH or not name.isprintable():
             raise InvalidRequest(
-                f"an id has 1 to {wire.MAX_ID_LENGTH} printable characters; "
-                f"{name[: wire.MAX_ID_LENGTH]!r} came"
+                f"an id has 1 to {wire.MAX_ID_LENGTH} printable characters; {shown(name)} came"
             )
-    return ids
 
 
 def _session(model: Served, info: SessionInfo) -> sessions_pb2.Session:

@@ -56,7 +56,10 @@ def _metadata(error: errors.CarouselError) -> dict[str, str]:
         return {"session": error.ids[0], "expired_at": expired_at, "rule": error.rule}
     if isinstance(error, errors.SessionNotFound):
         # Bounded: this travels in a header.
-        return {"sessions": ",".join(error.ids[:20]), "count": str(len(error.ids))}
+        return {
+            "sessions": ",".join(name[:128] for name in error.ids[:20]),
+            "count": str(len(error.ids)),
+        }
     return {}
 
 

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from carousel.v1 import sessions_pb2
 from carousel_server.errors import Draining, InvalidRequest
+from carousel_server.rpc.decoding import Undecodable
 from carousel_server.rpc.steps import StepGate, failure
 
 # A client that sends without reading is not read from beyond so many answers.
 _MAX_UNREAD = 1024
 
-Requests = AsyncIterator[sessions_pb2.StreamRequest]
+Requests = AsyncIterator[sessions_pb2.StreamRequest | Undecodable]
 Put = Callable[[sessions_pb2.StreamResponse], Awaitable[None]]
 
 
@@ -89,9 +90,11 @@ class StepStream:
         """Whether every answer is out, or there is nobody to answer."""
         return self._failed or (self._ended and not self._unanswered and not self._outbox)
 
-    def _take(self, request: sessions_pb2.StreamRequest) -> None:
+    def _take(self, request: sessions_pb2.StreamRequest | Undecodable) -> None:
         self._taking = True
-        if request.WhichOneof("body") == "step":
+        if isinstance(request, Undecodable):
+            self.notify(failure(0, InvalidRequest(request.why)))
+        elif request.WhichOneof("body") == "step":
             self._unanswered += 1
             self._gate.submit(request.step, self._send, stream=self._number)
         else:

@@ -51,6 +51,18 @@ def scan(folder: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.name, _age(entry.version)))
 
 
+def without_model(folder: Path) -> list[Path]:
+    """Return the version folders that hold no model file: a slip, most likely."""
+    return [
+        version
+        for version in sorted(folder.glob("*/*"))
+        if version.is_dir()
+        and not version.name.startswith(".")
+        and not version.parent.name.startswith(".")
+        and not (version / FILE_NAME).is_file()
+    ]
+
+
 def _age(version: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts versions as people do: 2 before 10, 1.9 before 1.10."""
     parts = re.findall(r"\d+|\D+", version)

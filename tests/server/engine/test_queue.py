@@ -38,6 +38,26 @@ def test_bytes_beyond_the_queue_are_busy():
     assert first.status[0] is fits.status[0] is RowStatus.OK
 
 
+def test_a_stream_that_sends_without_end_leaves_room_for_others():
+    bench = Bench(queue_rows=10)
+    handles = bench.open(*(f"s{number}" for number in range(16)))
+    greedy = [bench.send({handle: chunk(1)}, stream=1) for handle in handles[:12]]
+    refused = [message for message in greedy if message.done]
+    assert len(refused) == 7, "half of the queue is the most for one stream"
+    assert "of this stream are queued" in refused[0].errors[0]
+    others = [bench.send({handle: chunk(1)}, stream=2 + n) for n, handle in enumerate(handles[12:])]
+    bench.drain()
+    assert {status for message in others for status in message.status.values()} == {RowStatus.OK}
+
+
+def test_one_message_may_fill_an_empty_queue():
+    bench = Bench(queue_rows=4)
+    handles = bench.open("a", "b", "c", "d")
+    message = bench.send({handle: chunk(1) for handle in handles}, stream=1)
+    bench.drain()
+    assert set(message.status.values()) == {RowStatus.OK}
+
+
 def test_a_busy_row_says_where_its_session_stands():
     bench = Bench(queue_rows=1)
     a, b = bench.open("a", "b")

@@ -109,9 +109,16 @@ async def test_an_unknown_model(service):
         await service.Open(sessions_pb2.OpenRequest(model="z", count=1), None)
 
 
-@pytest.mark.parametrize("ids", [[], ["a", "a"]])
-async def test_attach_wants_different_ids(service, ids):
-    with pytest.raises(InvalidRequest, match="one or more different ids were expected"):
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ([], "one or more sessions were expected; none came"),
+        (["a", "b", "a"], "the id 'a' came twice"),
+        (["x" * 10_000], r"1 to 128 printable characters; 'x{128}'\.\.\. came"),
+    ],
+)
+async def test_attach_wants_different_ids(service, ids, words):
+    with pytest.raises(InvalidRequest, match=words):
         await service.Attach(sessions_pb2.AttachRequest(model="m", ids=ids), None)
 
 
