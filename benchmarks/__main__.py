@@ -45,7 +45,6 @@ async def run(workloads: list[Workload], *, runs: int, quick: bool, out: Path) -
             outcomes.append(Outcome(workload, measured))
             console.print(f"{workload.name}: {outcomes[-1].ratio:.2f} of {workload.ceiling}")
     report.print_table(console, outcomes)
-    out.mkdir(parents=True, exist_ok=True)
     report.write_json(out / "results.json", outcomes, {})
     report.draw(out / "results.png", outcomes)
     console.print(f"written: {out / 'results.json'}, {out / 'results.png'}")
@@ -69,10 +68,9 @@ def main() -> int:
     wanted = given.only.split(",")
     if unknown := [name for name in wanted if name not in names]:
         parser.error(f"there is no workload {unknown[0]!r}; there are {', '.join(names)}")
+    out = report.out_folder(parser, given.out)
     chosen = [workload for workload in WORKLOADS if workload.name in wanted]
-    asyncio.run(
-        run(chosen, runs=1 if given.quick else given.runs, quick=given.quick, out=given.out)
-    )
+    asyncio.run(run(chosen, runs=1 if given.quick else given.runs, quick=given.quick, out=out))
     return 0
 
 

@@ -221,12 +221,12 @@ async def _gorge(call, rows: Rows) -> None:  # type: ignore[no-untyped-def]
 
 def _half_returning(groups: list[Rows]) -> list[Mixed]:
     """Return messages of which half the rows stepped lately, and half long ago."""
-    mixed, half = [], _GROUP // 2
-    hot = groups[0]
-    for cold in groups[1:]:
-        for part in (slice(0, half), slice(half, _GROUP)):
-            mixed.append(Mixed([(hot, slice(0, half)), (cold, part)]))
-    return mixed
+    hot, half = groups[0], _GROUP // 2
+    return [
+        Mixed([(hot, slice(0, half)), (cold, part)])
+        for cold in groups[1:]
+        for part in (slice(0, half), slice(half, _GROUP))
+    ]
 
 
 WORKLOADS = [
