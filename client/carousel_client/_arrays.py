@@ -156,9 +156,10 @@ def _converted(spec: TensorInfo, array: Array) -> Array:
     except FloatingPointError:
         with np.errstate(over="ignore"):
             beyond = np.isfinite(array) & np.isinf(array.astype(spec.dtype))
+        kind = spec.dtype.name
         raise InvalidInput(
-            f"input {spec.name!r}: {array[beyond].flat[0]:g} is beyond {spec.dtype.name}, which ends "
-            f"at {np.finfo(spec.dtype).max:.2e}; scale the values, or leave it out"
+            f"input {spec.name!r}: {array[beyond].flat[0]:g} is beyond {kind}, which ends at "
+            f"{np.finfo(kind).max:.2e}; scale the values, or leave it out"
         ) from None
 
 

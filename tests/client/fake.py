@@ -58,6 +58,7 @@ MODELS = [
     model("scalar", [spec("x", [])], [spec("y", [])]),
     model("sum", [spec("x", [2], columns=["a", "b"])], [spec("y", [2], columns=["a", "b"])], "2"),
     model("sum", [spec("x", [2])], [spec("y", [2])], is_default=False),
+    model("co2", [spec("x", [1], columns=["co2"])], [spec("y", [1], columns=["co2"])]),
 ]
 
 

@@ -48,7 +48,7 @@ async def test_one_failing_row_leaves_its_neighbours(aclient, fake):
 
 
 async def test_the_whole_surface(aclient, fake):
-    assert len(await aclient.models()) == 4
+    assert len(await aclient.models()) == 5
     assert (await aclient.model("sum")).version == "2"
     assert (await aclient.info()).server_id == fake.server_id
     async with aclient.open("sum", "one", initial_states={"total": [1, 1]}) as session:

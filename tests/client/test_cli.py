@@ -64,6 +64,24 @@ def test_sessions(run, client):
     assert "no open session 's9'" in missing.stderr
 
 
+def test_ids_are_printed_whole_however_narrow_the_terminal_is(fake, client):
+    name = "a[red]" + "b" * 100
+    client.open("sum", name)
+    words = ["--address", fake.address, "sessions"]
+    assert name in CliRunner().invoke(app, words, env={"COLUMNS": "40"}).stdout
+
+
+def test_no_sessions_are_told_in_words(run):
+    found = run("sessions")
+    assert (found.exit_code, found.stdout) == (0, "no sessions\n")
+    assert run("sessions", "--json").stdout == "[]\n"
+
+
+def test_the_version_is_shown():
+    found = CliRunner().invoke(app, ["--version"])
+    assert (found.exit_code, found.stdout) == (0, f"carousel {carousel.__version__}\n")
+
+
 @pytest.mark.parametrize(
     ("stdin", "words", "stdout"),
     [
@@ -95,6 +113,9 @@ def test_stream_of_scalars_and_of_several_inputs(run):
     assert run("stream", "scalar", "--format", "json", stdin="1\n2\n").stdout == (
         '{"y": 1.0}\n{"y": 3.0}\n'
     )
+    for line in ("352", '{"x": 352}', "[352]", '{"x": [352.0]}'):  # a step is one number: [1]
+        found = run("stream", "co2", "--format", "json", stdin=line)
+        assert found.stdout == '{"y": [352.0]}\n', found.stderr
     found = run("stream", "both", stdin='{"a": [1, 2], "k": 3}\n')
     assert found.stdout == '{"y": [1.0, 2.0], "n": 6}\n'
     found = run("stream", "both", stdin="1,2,3\n")
@@ -115,6 +136,15 @@ def test_stream_of_scalars_and_of_several_inputs(run):
         ("[1, 2\n", [], "line 1 is not JSON"),
         ("[1, 2, 3]\n", [], "takes numbers of shape [2]"),
         ('{"z": 1}\n', [], "expected an object with x"),
+        ("1,2\n1,1e39\n", [], "line 2: input 'x': 1e+39 is beyond float32"),
+        ("1,2\n1,1e39\n", ["--chunk", "9"], "line 2: input 'x': 1e+39 is beyond float32"),
+        ("a,b\r1,2\r", [], "line 1 is not CSV: it has a carriage return within"),
+        ("1,2\n1," + "7" * 140_000, [], "line 2 is not CSV: field larger than field limit"),
+        ("1,2\n1," + "x" * 100_000, [], "line 2: column 2 is no number: 'xxxx"),
+        ("[1, 2]\n" + "[" * 100_000, [], "line 2 is nested too deeply"),
+        ("[1, 2]\n" + "[" * 600 + "]" * 600, [], "line 2: input 'x' takes numbers of shape [2]"),
+        ("a,c\n1,2\n", ["--skip-bad"], "no column 'b'"),
+        ("a,b\n1,2\n", ["--column", "a"], "takes 2 values a step, but there is 1 column of"),
         ("1,2\n", ["--attach", "nobody"], "not here: ['nobody']"),
         ("1,2\n", ["--attach", "s", "--id", "t"], "leave out --id"),
     ],
@@ -128,6 +158,52 @@ def test_stream_tells_what_is_wrong_in_one_sentence(run, fake, stdin, words, why
     assert not fake.sessions  # the session did not stay behind
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"3\r4", b"1," + b"7" * 140_000, b"1,\xff", b"1,1e39"],
+    ids=["carriage return", "a long field", "no UTF-8", "beyond float32"],
+)
+def test_skip_bad_goes_on_where_the_fault_is_a_lines(run, line):
+    found = run("stream", "sum", "--skip-bad", stdin=b"1,2\n" + line + b"\n3,4\n")
+    assert found.exit_code == 0, found.stderr
+    assert found.stdout == "a,b\n1.0,2.0\n4.0,6.0\n"
+    assert found.stderr.startswith("carousel: skipped: line 2")
+
+
+def test_skip_bad_goes_on_after_deep_json(run):
+    found = run("stream", "sum", "--skip-bad", stdin="[1, 2]\n" + "[" * 100_000 + "\n[3, 4]\n")
+    assert found.stdout == '{"y": [1.0, 2.0]}\n{"y": [4.0, 6.0]}\n'
+    assert found.stderr.startswith("carousel: skipped: line 2 is nested too deeply")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "why"),
+    [
+        ("< data.csv > /dev/full", "line 1: the answer cannot be written: No space left on device"),
+        ("< data.csv >&-", "standard output is closed"),
+        ("<&-", "standard input is closed"),
+        ("< .", "line 1 cannot be read: Is a directory"),
+    ],
+)
+def test_pipes_that_can_not_be_used_are_told_in_one_sentence(fake, tmp_path, redirection, why):
+    (tmp_path / "data.csv").write_text("1,2\n" * 3)
+    program = "from carousel_client.cli import main; main()"
+    found = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" stream sum {redirection}', sys.executable, program],
+        cwd=tmp_path,
+        env=os.environ | {"CAROUSEL_ADDRESS": fake.address},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"carousel: {why}")
+    assert found.stderr.count("\n") == 1
+    assert not fake.sessions
+
+
 def test_answers_before_a_bad_line_are_written(run, fake):
     found = run("stream", "sum", stdin="1,2\n3,4\n5,x\n")
     assert found.stdout == "a,b\n1.0,2.0\n4.0,6.0\n"
@@ -135,7 +211,8 @@ def test_answers_before_a_bad_line_are_written(run, fake):
     found = run("stream", "sum", "--id", "s", "--chunk", "3", stdin="1,2\n" * 3)
     assert found.exit_code == 1
     assert found.stdout == "a,b\n1.0,2.0\n"
-    assert "line 1: session 's'" in found.stderr
+    assert found.stderr.startswith("carousel: line 1: ")
+    assert "session 's'" not in found.stderr  # where nobody named it, an id says nothing
 
 
 def test_keep_and_attach_go_on_where_it_was(run, fake):
@@ -176,19 +253,34 @@ def test_a_slow_producer_sees_each_answer_before_its_next_line(fake):
     assert not fake.sessions
 
 
-def test_ctrl_c_ends_quietly_and_closes_the_session(fake):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_it_quietly_and_closes_the_session(fake, number, status):
     process = start(fake, "stream", "sum")
     try:
         process.stdin.write("1,1\n")
         process.stdin.flush()
         assert process.stdout.readline() == "a,b\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        process.send_signal(number)
+        assert process.wait(10) == status
         assert process.stderr.read() == ""
     finally:
         process.kill()
         process.communicate()
     assert not fake.sessions
+
+
+def test_a_signal_leaves_a_session_that_is_to_be_kept(fake):
+    process = start(fake, "stream", "sum", "--id", "mine", "--keep")
+    try:
+        assert process.stderr.readline() == "session mine\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+    finally:
+        process.kill()
+        process.communicate()
+    assert list(fake.sessions) == ["mine"]
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(fake):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from carousel_client import __version__
 from carousel_client.cli._bench import bench
 from carousel_client.cli._common import Target
 from carousel_client.cli._models import models
@@ -24,15 +25,28 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"carousel {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     context: typer.Context,
+    *,
     address: Annotated[
         str, typer.Option(envvar="CAROUSEL_ADDRESS", help="The server, HOST:PORT.")
     ] = "localhost:8001",
     timeout: Annotated[
         float, typer.Option(min=0.001, help="How long to wait for the server, in seconds.")
     ] = 10.0,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
 ) -> None:
     """Talk to a Carousel server.
 

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import carousel_client as carousel
-from carousel_client.cli._common import InputError, guarded
+from carousel_client.cli._common import InputError, guarded, print_whole
 
 
 @guarded
@@ -36,17 +36,20 @@ def sessions(
     if as_json:
         typer.echo(json.dumps([asdict(session) for session in found], indent=2, default=str))
         return
+    if not found:
+        typer.echo("no sessions")
+        return
     table = Table("id", "model", "version", "applied", "place", "idle")
     for session in found:
         table.add_row(
-            session.id,
-            session.model,
-            session.version,
+            Text(session.id),  # an id may look like markup
+            Text(session.model),
+            Text(session.version),
             f"{session.applied:,}",
             session.place,
             f"{session.idle:,.1f} s",
         )
-    Console().print(table)
+    print_whole(table)
 
 
 def _close(client: carousel.Client, found: list[carousel.SessionInfo], wanted: list[str]) -> None:

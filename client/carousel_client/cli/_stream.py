@@ -14,8 +14,9 @@ import numpy as np
 import typer
 
 import carousel_client as carousel
-from carousel_client.cli._common import InputError, guarded
+from carousel_client.cli._common import InputError, OutputError, ending_on_signals, guarded
 from carousel_client.cli._rows import (
+    BadLine,
     ByteSource,
     CsvReader,
     JsonReader,
@@ -24,6 +25,7 @@ from carousel_client.cli._rows import (
     csv_line,
     header,
     lines,
+    text,
 )
 
 
@@ -75,13 +77,18 @@ class Source:
         if steps:
             yield _stacked(steps)
 
+    def where(self) -> str:
+        """Return the beginning of a message: the line that the chunk now awaited began at."""
+        return f"line {self.begins[0]}: " if self.begins else ""
+
     def _steps(self, source: ByteSource) -> Iterator[tuple[int, dict[str, Any]]]:
         reader: Reader | None = None
         for number, line in lines(source):
-            reader = reader or self._reader(line)
             try:
-                step = reader.read(number, line)
-            except InputError as error:
+                words = text(number, line)
+                reader = reader or self._reader(words)
+                step = reader.read(number, words)
+            except BadLine as error:
                 if not self.reading.skip_bad:
                     raise
                 typer.echo(f"carousel: skipped: {error}", err=True)
@@ -142,8 +149,9 @@ def stream(
     """
     if attach is not None and (name is not None or version):
         raise InputError("--attach takes up a session as it is: leave out --id and --version")
+    _check_pipes()
     reading = Reading(form, fill, column or [], chunk, skip_bad)
-    with context.obj.connect() as client:
+    with ending_on_signals(), context.obj.connect() as client:
         if attach is not None:
             _run(client.attach(model, attach), reading, with_header=not no_header)
             return
@@ -155,6 +163,14 @@ def stream(
         finally:
             if not keep:
                 _close(session)
+
+
+def _check_pipes() -> None:
+    """Raise InputError where a shell closed what is read from or written to (`<&-`, `>&-`)."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed; pipe lines in, or use `< data.csv`")
+    if sys.stdout is None:
+        raise InputError("standard output is closed; answers need a place to go")
 
 
 def _run(session: carousel.Session, reading: Reading, *, with_header: bool) -> None:
@@ -170,11 +186,12 @@ def _run(session: carousel.Session, reading: Reading, *, with_header: bool) -> N
                 return
             except carousel.CarouselError as error:
                 if error.answers is not None:  # the chunk failed half-way
-                    output.write(error.answers, as_json=source.as_json)
-                where = f"line {source.begins[0]}: " if source.begins else ""
-                raise InputError(f"{where}{error}") from None
+                    output.write(error.answers, source)
+                # There is one session here, and where nobody named it, its id says nothing.
+                why = str(error).replace(f"session {session.id!r}: ", "")
+                raise InputError(f"{source.where()}{why}") from None
+            output.write(answer, source)
             source.begins.popleft()
-            output.write(answer, as_json=source.as_json)
 
 
 @dataclass
@@ -184,8 +201,21 @@ class Output:
     model: carousel.ModelInfo
     headed: bool
 
-    def write(self, answer: Any, *, as_json: bool) -> None:
-        """Write a chunk's answers, each output `[T, *output]`, a line a step."""
+    def write(self, answer: Any, source: Source) -> None:
+        """Write a chunk's answers, each output `[T, *output]`, a line a step.
+
+        Raises OutputError; BrokenPipeError where the reader has gone.
+        """
+        try:
+            self._write(answer, as_json=source.as_json)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"{source.where()}the answer cannot be written: {error.strerror}"
+            ) from None
+
+    def _write(self, answer: Any, *, as_json: bool) -> None:
         if not self.headed and not as_json:
             _print(csv_line(header(self.model)))
         self.headed = True

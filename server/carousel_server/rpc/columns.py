@@ -6,6 +6,7 @@ wrong makes the whole message fail (`InvalidRequest`), and nothing of it reaches
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +132,7 @@ def check_tensor(
             f"{spec.name!r} has shape {list(shape)} here, steps or sessions first; "
             f"{list(tensor.shape)} came"
         )
-    expected = int(np.prod(shape, dtype=object)) * spec.dtype.itemsize
+    expected = math.prod(shape) * spec.dtype.itemsize
     if len(tensor.data) != expected:
         raise InvalidRequest(
             f"{spec.name!r} has {len(tensor.data)} bytes; {list(shape)} of {spec.dtype.name} are "
