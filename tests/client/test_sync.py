@@ -73,6 +73,7 @@ def test_models_sessions_and_info(client, fake):
         ("scalar", "1"),
         ("sum", "2"),
         ("sum", "1"),
+        ("co2", "1"),
     ]
     assert client.model("sum", "1").outputs[0].shape == (2,)
     assert client.info().server_id == fake.server_id
@@ -281,7 +282,7 @@ def test_open_is_made_again_when_its_answer_was_lost(client, fake):
 
 def test_calls_wait_for_a_server_that_is_away(client, fake):
     fake.switches.calls["Models"] = [status(code_pb2.UNAVAILABLE)] * 3
-    assert len(client.models()) == 4
+    assert len(client.models()) == 5
 
 
 def test_a_broken_stream_is_opened_again_and_steps_that_did_not_run_are_sent_again(client, fake):
