@@ -14,16 +14,39 @@ from carousel_exporter.errors import ExporterError
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to it at the end, removed on any failure."""
-    try:
+    check_writable(path)
+    with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise ExporterError(f"{path} can't be written: {error.strerror}.") from error
     os.close(number)
     temporary = Path(name)
     temporary.chmod(0o644)  # mkstemp's 0600 would keep a server of another user from reading it
     try:
-        yield temporary
-        temporary.replace(path)
+        with _named(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise ExporterError where a file can't come to be at `path`; leaves nothing behind.
+
+    Folders that are missing must be such as can be made: the last one that is there is tried.
+    """
+    if path.is_dir():
+        raise ExporterError(f"{path} can't be written: it is a folder; name a file in it.")
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    with _named(path), tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into a sentence that names the file that was meant."""
+    try:
+        yield
+    except OSError as error:
+        raise ExporterError(f"{path} can't be written: {error.strerror or error}.") from error

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from carousel_exporter.commands.options import names
 from carousel_exporter.errors import SettingsError
+from carousel_exporter.files import check_writable
 
 if TYPE_CHECKING:
     from carousel_exporter.checkpoint import Fact
@@ -117,7 +118,18 @@ def train(
         test=test,
     )
     picture = plot or out.with_suffix(".png")
+    _check_places(data, out, picture)
     _Run(data, series, task, settings, season, unit, out, picture, Console()).go()
+
+
+def _check_places(data: Path, out: Path, picture: Path) -> None:
+    """Raise ExporterError where a result could not be written, before any work is done for it."""
+    if out.resolve() == picture.resolve():
+        raise SettingsError(f"--out and --plot are both {out}: give each a file of its own.")
+    for place in (out, picture):
+        if place.resolve() == data.resolve():
+            raise SettingsError(f"{place} is the file of --data, and would be written over.")
+        check_writable(place)
 
 
 @dataclass(frozen=True)
