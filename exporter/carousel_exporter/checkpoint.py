@@ -20,6 +20,7 @@ from carousel_exporter.data import Split, Statistics
 from carousel_exporter.errors import CheckpointError
 from carousel_exporter.files import replacing
 from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.wording import first_line
 
 #: Key that marks our own checkpoints; its value is the version of their layout.
 FORMAT_KEY: Final = "carousel_checkpoint"
@@ -114,17 +115,24 @@ def parse(content: dict[str, Any], path: Path) -> Checkpoint:
 def load_tensors_safely(path: Path) -> dict[str, Any]:
     """Read a .pt or .pth file without running code from it; its content must be a dictionary."""
     try:
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path} is empty: it must hold what torch.save wrote.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}.") from None
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} can't be read safely: it must hold tensors and plain values only, as "
             "torch.save(model.state_dict(), FILE) writes them."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
+    except Exception as error:  # PyTorch's unpickler meets garbage with whatever it trips over
         raise CheckpointError(
-            f"{path} can't be read as a PyTorch file: {str(error).splitlines()[0]}"
+            f"{path} can't be read as a PyTorch file: it must hold what torch.save wrote "
+            f"({type(error).__name__}: {first_line(error)})."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(

@@ -50,12 +50,42 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return load_tensors_safely(path)
 
 
-def unwrap(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the state_dict inside a file's content, or the content itself."""
+def unwrap(content: dict[Any, Any]) -> dict[str, Any]:
+    """Return the state_dict inside a file's content, or the content itself.
+
+    One level down it is found under its usual names, or where it is the only dictionary of tensors
+    and no tensor lies beside it. Raises CheckpointError where there are several to choose from, or
+    a key is no name.
+    """
+    found = _innermost(content)
+    odd = next((key for key in found if not isinstance(key, str)), None)
+    if odd is not None:
+        raise CheckpointError(f"Tensors must have names, and one has the key {odd!r}.")
+    return found
+
+
+def _innermost(content: dict[Any, Any]) -> dict[Any, Any]:
     for name in WRAPPERS:
         if isinstance(content.get(name), dict):
             return dict(content[name])
-    return content
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return content
+    inner = [name for name, value in content.items() if _is_state_dict(value)]
+    if len(inner) > 1:
+        raise CheckpointError(
+            "There are several dictionaries of tensors one level down, "
+            f"{', '.join(map(repr, inner))}: save the one that is meant, as "
+            "torch.save(model.state_dict(), FILE) does."
+        )
+    return dict(content[inner[0]]) if inner else content
+
+
+def _is_state_dict(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(each, Tensor) for each in value.values())
+    )
 
 
 def parse_renames(pairs: Sequence[str]) -> dict[str, str]:

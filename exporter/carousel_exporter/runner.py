@@ -16,6 +16,7 @@ from carousel.v1 import manifest_pb2
 from carousel.wire import NUMPY_DTYPES
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.samples import filler
+from carousel_exporter.wording import first_line
 
 Arrays = dict[str, np.ndarray]
 """Arrays by name: a chunk (T, …), its answers (T, …), or a state without the batch axis."""
@@ -173,11 +174,6 @@ class Runner:
                 f"The manifest names the output {missing[0]!r}, and the graph's are "
                 f"{', '.join(sorted(actual))}."
             )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message, which is all a person needs."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _length(chunk: Arrays) -> int:

@@ -62,10 +62,31 @@ def test_other_files_are_refused(tmp_path, content, words):
         checkpoint.load(path)
 
 
-def test_garbage_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no checkpoint", "can't be read"),
+        (b"", "is empty"),
+        (b"date,co2\n2001,350.5\n", "can't be read"),
+        (b"hello\n", "can't be read"),
+        (b"PK\x03\x04 and no more", "can't be read"),
+        (bytes(range(128)), "can't be read"),
+        (bytes(range(128, 256)), "can't be read"),
+    ],
+)
+def test_garbage_is_refused_in_one_sentence(tmp_path, content, words):
     path = tmp_path / "c.pt"
-    path.write_bytes(b"no checkpoint")
-    with pytest.raises(CheckpointError, match=r"c\.pt"):
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"c\.pt {words}") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("first", [bytes([code]) for code in range(256)])
+def test_no_garbage_ends_in_anything_else(tmp_path, first):
+    path = tmp_path / "c.pt"
+    path.write_bytes(first + b"abc\n\x80\n.")
+    with pytest.raises(CheckpointError):
         checkpoint.load(path)
 
 

@@ -70,6 +70,7 @@ def test_a_batch_first_network_of_others_answers_alike(tmp_path, suffix, bias):
         (lambda d: {f"module.{k}": v for k, v in d.items()}, ["module=", "module.fc=head"]),
         (lambda d: {"state_dict": d, "epoch": 3}, ["fc=head"]),
         (lambda d: {"model_state_dict": d}, ["fc=head"]),
+        (lambda d: {"model": d, "epoch": 3, "optimizer": {"state": {0: 1}}}, ["fc=head"]),
     ],
 )
 def test_keys_are_found_whatever_they_are_under(tmp_path, theirs, wrapped, renames):
@@ -187,3 +188,24 @@ def test_broken_safetensors_are_refused(tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(CheckpointError, match="safetensors"):
         read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            {"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}},
+            "level down, 'model', 'ema'",
+        ),
+        ({"model": {0: torch.ones(1)}}, "has the key 0"),
+        ({0: torch.ones(1)}, "has the key 0"),
+    ],
+)
+def test_a_dictionary_that_is_no_state_dict_is_told(content, words):
+    with pytest.raises(CheckpointError, match=words):
+        foreign.unwrap(content)
+
+
+def test_tensors_beside_a_dictionary_are_the_state_dict_themselves():
+    content = {"lstm.weight": torch.ones(1), "extra": {"a": torch.ones(1)}}
+    assert foreign.unwrap(content) == content
