@@ -24,7 +24,7 @@ from carousel_exporter.graph import BATCH, TIME, GraphBuilder, onnx_gates
 from carousel_exporter.network import PREVIOUS, SEEN, Architecture, cell_name, hidden_name
 from carousel_exporter.source import Source
 from carousel_exporter.verification import Report, verify
-from carousel_exporter.wording import steps
+from carousel_exporter.wording import counted, steps
 
 INPUT = "x"
 OUTPUT = "y"
@@ -174,7 +174,10 @@ def _sentence(columns: Sequence[str], answers: Sequence[str], horizon: int) -> s
 
 def _columns(option: str, names: Sequence[str], size: int) -> list[str]:
     if names and len(names) != size:
-        raise SettingsError(f"{option} must name {size} columns, not {len(names)}.")
+        raise SettingsError(f"{option} must name {counted(size, 'column')}, not {len(names)}.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"{option} names {twice!r} twice; give each column a name of its own.")
     return list(names)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_exporter.errors import DataError, SettingsError
+from carousel_exporter.wording import counted, steps
 
 Array = NDArray[np.float64]
 
@@ -121,8 +122,8 @@ def split_by_time(length: int, *, validation: float, test: float, horizon: int) 
     shortest = min(end_of_train, end_of_validation - end_of_train, length - end_of_validation)
     if shortest <= horizon + 1:
         raise SettingsError(
-            f"A series of {length} steps is too short for a horizon of {horizon}: one of its parts "
-            f"would have {shortest} steps; give more data or a shorter horizon."
+            f"A series of {steps(length)} is too short for a horizon of {horizon}: one of its "
+            f"parts would have {steps(shortest)}; give more data or a shorter horizon."
         )
     return split
 
@@ -155,7 +156,8 @@ def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise DataError(
-                f"Line {number} of {path} has {len(row)} cells where the header has {len(header)}."
+                f"Line {number} of {path} has {counted(len(row), 'cell')} where the header has "
+                f"{len(header)}."
             )
     return header, rows
 

@@ -13,6 +13,7 @@ from carousel.wire import NUMPY_DTYPES
 from carousel_exporter.data import read_series
 from carousel_exporter.errors import ModelFileError, SettingsError
 from carousel_exporter.manifest import TensorStatistics
+from carousel_exporter.wording import steps as worded
 
 #: Where an integer input has no bound of its own.
 DEFAULT_RANGE: Final = (0, 15)
@@ -60,7 +61,7 @@ def real_rows(
     series = read_series(path, names)
     last = len(series.values) - steps
     if last < 0:
-        raise SettingsError(f"{path} has {len(series.values)} steps, and {steps} are needed.")
+        raise SettingsError(f"{path} has {worded(len(series.values))}, and {steps} are needed.")
     starts = rng.integers(0, last + 1, rows)
     return [
         {

@@ -14,6 +14,7 @@ from carousel_exporter.checkpoint import Checkpoint
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.manifest import TensorStatistics
 from carousel_exporter.network import Forecaster
+from carousel_exporter.wording import counted
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatis
         buffer: torch.Tensor = getattr(forecaster, name if "_" in name else f"input_{name}")
         if values and len(values) != len(buffer):
             raise SettingsError(
-                f"--{name.replace('_', '-')} must give {len(buffer)} numbers, one a column, not "
-                f"{len(values)}."
+                f"--{name.replace('_', '-')} must give {counted(len(buffer), 'number')}, one a "
+                f"column, not {len(values)}."
             )
         if "scale" in name and 0.0 in values:
             raise SettingsError(f"--{name.replace('_', '-')} must not hold a 0.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from carousel_exporter import data
 from carousel_exporter.data import Array, Series, Split, Statistics
 from carousel_exporter.errors import SettingsError
@@ -72,6 +74,8 @@ def make_task(
         len(series.values), validation=validation, test=test, horizon=horizon
     )
     inputs, truth = series.select(features), series.select(targets)
+    _check_range(features, inputs)
+    _check_range(targets, truth)
     known, asked = inputs[: split.train], truth[: split.train]
     in_changes = places is not None
     return Task(
@@ -111,4 +115,16 @@ def _check_columns(series: Series, targets: Sequence[str], features: Sequence[st
             raise SettingsError(
                 f"There is no column of numbers called {name!r}; there are "
                 f"{', '.join(series.columns)}."
+            )
+
+
+def _check_range(columns: Sequence[str], values: Array) -> None:
+    """Raise SettingsError where values (N, C), or their changes, are beyond single precision."""
+    limit = float(np.finfo(np.float32).max) / 2  # two values lie at most twice as far apart
+    largest = np.abs(values).max(axis=0)
+    for name, value in zip(columns, largest, strict=True):
+        if value > limit:
+            raise SettingsError(
+                f"Column {name!r} holds values as large as {value:.3g}, and networks compute in "
+                f"single precision, up to {limit:.3g}: give it in a larger unit."
             )

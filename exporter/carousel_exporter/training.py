@@ -49,6 +49,8 @@ class TrainingSettings:
             raise SettingsError(f"dropout must be at least 0 and below 1, not {self.dropout:g}.")
         if self.dropout and self.layers == 1:
             raise SettingsError("dropout acts between layers, and 1 layer has no between.")
+        if not 0 <= self.seed < 2**64:
+            raise SettingsError(f"The seed must be from 0 to 2**64 - 1, not {self.seed}.")
         if not (self.learning_rate > 0 and self.clip > 0):
             raise SettingsError(
                 "The learning rate and the gradient's largest norm must be above 0, not "

@@ -106,6 +106,8 @@ def verify(
     """
     if rows < 2 or steps < 2:
         raise SettingsError(f"Verifying takes 2 rows and 2 steps at least, not {rows} and {steps}.")
+    if seed < 0:
+        raise SettingsError(f"The seed must be at least 0, not {seed}.")
     model = load_model(path)
     manifest = read_manifest(model, path)
     statistics = read_statistics(model)

@@ -139,6 +139,10 @@ def test_networks_of_others_are_converted_with_a_map(tmp_path, capsys):
         (["train", "--data", "{csv}", "--target", "a", "--dropout", "0.5"], "no between"),
         (["train", "--data", "{csv}", "--target", "a", "--season", "999"], "season"),
         (["train", "--data", "{csv}", "--target", "a", "--threads", "0"], "--threads"),
+        (["train", "--data", "{csv}", "--target", "a", "--seed", "-1"], "seed must be"),
+        (["convert", "{pt}", "--columns", "a,a"], "--columns names 'a' twice"),
+        (["convert", "{pt}", "--out", "{folder}"], "it is a folder"),
+        (["verify", "gone.onnx", "--seed", "-1"], "seed must be at least 0, not -1"),
         (["convert", "gone.pt"], "There is no file gone.pt."),
         (["convert", "{csv}"], "can't be read"),
         (["convert", "{pt}", "--map", "a=b"], "needs no --map"),
@@ -151,13 +155,38 @@ def test_networks_of_others_are_converted_with_a_map(tmp_path, capsys):
     ],
 )
 def test_errors_are_sentences(trained, capsys, arguments, words):
-    files = {"csv": trained / "s.csv", "pt": trained / "a.pt"}
+    files = {"csv": trained / "s.csv", "pt": trained / "a.pt", "folder": trained}
     assert main([argument.format(**files) for argument in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
     assert error.count("\n") == 1
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (["--out", "{folder}"], "it is a folder"),
+        (["--out", "{csv}/a.pt"], "can't be written: Not a directory"),
+        (["--out", "{new}", "--plot", "{folder}"], "it is a folder"),
+        (["--out", "{new}", "--plot", "{csv}/a.png"], "can't be written: Not a directory"),
+        (["--out", "{new}", "--plot", "{new}"], "--out and --plot are both"),
+        (["--out", "{new}", "--plot", "{csv}"], "is the file of --data"),
+    ],
+)
+def test_no_training_is_lost_to_a_place_that_can_not_be_written(
+    trained, capsys, monkeypatch, places, words
+):
+    def train(*_arguments, **_options):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr("carousel_exporter.training.train", train)
+    files = {"csv": trained / "s.csv", "folder": trained, "new": trained / "new" / "b.pt"}
+    places = [place.format(**files) for place in places]
+    assert main(["train", "--data", str(trained / "s.csv"), "--target", "a", *places]) == 1
+    assert words in capsys.readouterr().err
+    assert not files["new"].parent.exists()
 
 
 def test_wrong_usage_exits_with_2(capsys):

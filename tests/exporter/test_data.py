@@ -37,7 +37,7 @@ def test_columns_are_chosen_in_the_order_asked_for(tmp_path):
         ("a\n1\ninf\n", ["a"], ["Line 3", "'inf'", "finite"]),
         ("date\nmonday\n", [], ["no column of numbers"]),
         ("date,a\nmonday,1\n", ["date"], ["Line 2", "'monday'"]),
-        ("a,b\n1\n", [], ["Line 2", "1 cells", "2"]),
+        ("a,b\n1\n", [], ["Line 2 of", "has 1 cell where the header has 2."]),
         ("a,a\n1,2\n", [], ["one name"]),
         ("a,b\n,1\n", [], ["'a'", "no values"]),
         ("a\n", [], ["header"]),

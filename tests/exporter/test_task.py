@@ -93,3 +93,11 @@ def test_seasonal_naive_is_perfect_on_a_season_and_looks_nowhere_ahead(horizon, 
     changed[20:] = 99
     after = baselines.seasonal_naive(changed, horizon, season)
     np.testing.assert_array_equal(after[:20], forecast[:20])
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 3e38])
+def test_values_beyond_single_precision_are_refused_without_a_warning(value):
+    series = make_series(100)
+    series.values[7, 1] = value
+    with pytest.raises(SettingsError, match=r"Column 'b' holds values as large as .*e\+"):
+        make_task(series, targets=["a"], horizon=1)
