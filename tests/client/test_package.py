@@ -11,7 +11,9 @@ import pytest
 import carousel_client as carousel
 from carousel_client import _errors
 
-DOCS = Path(__file__).parents[2] / "docs" / "sdk.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "sdk.md"
+README = ROOT / "client" / "README.md"
 
 
 def test_exports():
@@ -51,8 +53,8 @@ def test_importing_it_needs_none_of_the_heavy_ones():
     assert (found.stdout, found.stderr) == ("set()\n", "")
 
 
-def blocks():
-    text = DOCS.read_text()
+def blocks(page=DOCS):
+    text = page.read_text()
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -61,6 +63,12 @@ def test_the_examples_in_the_docs_run(fake, monkeypatch):
         source = block.replace('"localhost:8001"', repr(fake.address))
         exec(compile(source, f"docs/sdk.md, example {number}", "exec"), {})
     assert len(blocks()) >= 8
+
+
+def test_the_example_in_the_readme_runs(fake):
+    (block,) = blocks(README)
+    source = block.replace('"localhost:8001"', repr(fake.address))
+    exec(compile(source, "client/README.md", "exec"), {})
 
 
 def test_the_docs_draw_the_tree_of_errors():

@@ -225,7 +225,8 @@ def test_a_large_output_scale_is_no_error(tmp_path):
     ("labels", "words"),
     [
         (Labels("m", columns=("a",)), "--columns must name 2 columns, not 1"),
-        (Labels("m", answers=("a", "b")), "--answers must name 1 columns, not 2"),
+        (Labels("m", answers=("a", "b")), "--answers must name 1 column, not 2"),
+        (Labels("m", columns=("a", "a")), "--columns names 'a' twice"),
         (Labels("m", horizon=3), "trained to look 4 steps ahead: --horizon 3"),
     ],
 )
