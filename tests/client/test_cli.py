@@ -177,19 +177,23 @@ def test_skip_bad_goes_on_after_deep_json(run):
 
 
 @pytest.mark.parametrize(
-    ("redirection", "why"),
+    ("words", "why"),
     [
-        ("< data.csv > /dev/full", "line 1: the answer cannot be written: No space left on device"),
-        ("< data.csv >&-", "standard output is closed"),
-        ("<&-", "standard input is closed"),
-        ("0> only_written", "line 1 cannot be read: Bad file descriptor"),
+        ("sessions > /dev/full", "reading or writing failed: No space left on device"),
+        (
+            "stream sum < data.csv > /dev/full",
+            "line 1: the answer cannot be written: No space left on device",
+        ),
+        ("stream sum < data.csv >&-", "standard output is closed"),
+        ("stream sum <&-", "standard input is closed"),
+        ("stream sum 0> only_written", "line 1 cannot be read: Bad file descriptor"),
     ],
 )
-def test_pipes_that_can_not_be_used_are_told_in_one_sentence(fake, tmp_path, redirection, why):
+def test_pipes_that_can_not_be_used_are_told_in_one_sentence(fake, tmp_path, words, why):
     (tmp_path / "data.csv").write_text("1,2\n" * 3)
     program = "from carousel_client.cli import main; main()"
     found = subprocess.run(
-        ["sh", "-c", f'exec "$0" -c "$1" stream sum {redirection}', sys.executable, program],
+        ["sh", "-c", f'exec "$0" -c "$1" {words}', sys.executable, program],
         cwd=tmp_path,
         env=os.environ | {"CAROUSEL_ADDRESS": fake.address},
         stderr=subprocess.PIPE,

@@ -110,7 +110,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from None
         except OSError as error:
             _drop_output()
-            typer.echo(f"carousel: {error.strerror or error}", err=True)
+            typer.echo(f"carousel: reading or writing failed: {error.strerror or error}", err=True)
             raise typer.Exit(1) from None
 
     return run
