@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -22,13 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _app()(args=None if arguments is None else list(arguments), prog_name="carousel-export")
     except ExporterError as error:
-        Console(stderr=True).print(
-            f"[red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
-        )
+        _tell(str(error))
+        return 1
+    except OSError as error:  # such as a disk that is full where standard output goes
+        _tell(f"Reading or writing failed: {error.strerror or error}.")
+        # The interpreter would try to flush what can't be written, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _tell(error: str) -> None:
+    Console(stderr=True).print(f"[red]error:[/] {escape(error)}", soft_wrap=True, highlight=False)
 
 
 def _app() -> typer.Typer:

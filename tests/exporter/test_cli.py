@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,6 +205,20 @@ def test_help_has_an_example(command, capsys):
 def test_the_version_is_shown(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("carousel-export 0.")
+
+
+def test_a_full_disk_is_one_sentence():
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "carousel_exporter", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    words = "error: Reading or writing failed: No space left on device.\n"
+    assert (found.returncode, found.stderr) == (1, words)
 
 
 def test_ctrl_c_keeps_the_best_network_and_shows_the_table(tmp_path):
