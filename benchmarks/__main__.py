@@ -39,7 +39,7 @@ async def run(workloads: list[Workload], *, runs: int, quick: bool, out: Path) -
                     loops.channel(server.address) as ours,
                     loops.channel(echo.address) as other,
                 ):
-                    bench = Bench(server, ours, other, model, quick, server.resident_bytes())
+                    bench = Bench(server, ours, other, model, quick)
                     with console.status(f"{workload.name}: {workload.what}"):
                         measured = [await workload.run(bench) for _ in range(runs)]
             outcomes.append(Outcome(workload, measured))

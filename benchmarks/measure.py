@@ -21,7 +21,7 @@ class Bench:
     echo: grpc.aio.Channel
     model: Path
     quick: bool
-    resident: int  # the server's bytes of memory before any session
+    notes: dict[str, float] = field(default_factory=dict)  # from a workload's run to its next
 
     def count(self, full: int) -> int:
         """Return how many messages to send: fewer when it has to be quick."""

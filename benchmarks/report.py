@@ -96,7 +96,8 @@ def draw(path: Path, outcomes: Sequence[Outcome]) -> None:
         axes.barh(place, outcome.ratio, color="#3b7dd8" if good else "#c98a2b", height=0.6)
         if target:
             axes.plot([target, target], [place - 0.4, place + 0.4], color="black")
-        axes.text(outcome.ratio, place, f" {outcome.ratio:.2f}", va="center")
+        right = max(outcome.ratio, target if abs(target - outcome.ratio) < 0.3 else 0.0)
+        axes.text(right + 0.03, place, f"{outcome.ratio:.2f}", va="center")
     axes.set_yticks(places, [f"{o.workload.name}: {o.workload.what}" for o in outcomes])
     axes.set_xlabel("measured over its ceiling (black: target)")
     figure.savefig(path, dpi=110)
