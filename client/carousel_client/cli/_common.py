@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ P = ParamSpec("P")
 ENDED_BY_SIGNAL = 128
 INTERRUPTED, PIPE_CLOSED = ENDED_BY_SIGNAL + 2, ENDED_BY_SIGNAL + 13
 
+# How long a program that was told to end may take to close what is open.
+_CLOSING_SECONDS = 5.0
 
 #: The most columns that a table takes, however narrow the terminal is.
 MAX_WIDTH = 10_000
@@ -49,8 +52,9 @@ class Terminated(BaseException):
 def ending_on_signals() -> Iterator[None]:
     """Turn the first SIGTERM or SIGHUP into Terminated, so that what is open is closed.
 
-    A second one ends the program at once, as it would have without this. A signal that the program
-    was started to ignore (`nohup`) stays ignored. For the main thread alone.
+    A second one ends the program at once, as it would have without this, and so does a close that
+    takes too long. A signal that the program was started to ignore (`nohup`) stays ignored. For
+    the main thread alone.
     """
     wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     taken = [number for number in wanted if signal.getsignal(number) is signal.SIG_DFL]
@@ -61,6 +65,10 @@ def ending_on_signals() -> Iterator[None]:
 
     def end(number: int, _frame: FrameType | None) -> None:
         give_back()
+        # A signal may come anywhere, and what it interrupts may be what closing needs.
+        rescue = threading.Timer(_CLOSING_SECONDS, os._exit, [ENDED_BY_SIGNAL + number])
+        rescue.daemon = True
+        rescue.start()
         raise Terminated(number)
 
     for number in taken:
