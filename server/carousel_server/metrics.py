@@ -12,6 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from carousel_server.engine.engine import Engine
+from carousel_server.engine.observer import Observer
 from carousel_server.tally import Tallies
 
 # From a solo step of a small model, tens of microseconds, to a request's usual patience.
@@ -84,7 +85,7 @@ class Metrics:
         return tallies
 
 
-class EngineObserver:
+class EngineObserver(Observer):
     """Counts what one model's engines tell; label look-ups are done once, here."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:

@@ -12,7 +12,7 @@ from carousel_server.engine import controls
 from carousel_server.engine.controls import Call, Control
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.engine import Engine, EngineLimits
-from carousel_server.engine.observer import NoObserver
+from carousel_server.engine.observer import Observer
 from carousel_server.errors import CarouselError
 from tests.support.recurrence import RecurrenceRunner
 from tests.support.steps import Message, batch_of
@@ -71,7 +71,7 @@ class Bench:
             runner=self.runner,
             directory=Directory(100) if directory is None else directory,
             limits=EngineLimits(**limits),
-            observer=observer or NoObserver(),
+            observer=observer or Observer(),
             clock=clock or self.clock,
         )
 

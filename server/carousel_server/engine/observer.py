@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
 
+class Observer:
+    """Hears what happens in one engine; this one makes nothing of it.
 
-class Observer(Protocol):
-    """Hears what happens in one engine. Called from whichever thread has the engine's turn."""
+    Called from whichever thread has the engine's turn, but `rejected` also on the event loop.
+    """
 
     def queued(self, seconds: float) -> None:
         """Hear that a message waited so long before it was taken in."""
@@ -33,33 +34,3 @@ class Observer(Protocol):
 
     def restored(self, sessions: int) -> None:
         """Hear that states came back into the pool."""
-
-
-class NoObserver:
-    """Hears nothing."""
-
-    def queued(self, seconds: float) -> None:
-        """Do nothing."""
-
-    def ticked(
-        self, *, rows: int, steps: int, padded_steps: int, applied: int, seconds: float
-    ) -> None:
-        """Do nothing."""
-
-    def answered(self, seconds: float) -> None:
-        """Do nothing."""
-
-    def rejected(self, reason: str, rows: int) -> None:
-        """Do nothing."""
-
-    def opened(self, sessions: int) -> None:
-        """Do nothing."""
-
-    def ended(self, reason: str, sessions: int) -> None:
-        """Do nothing."""
-
-    def parked(self, sessions: int) -> None:
-        """Do nothing."""
-
-    def restored(self, sessions: int) -> None:
-        """Do nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -114,21 +115,13 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request: sessions_pb2.ResetRequest, context: Context
     ) -> sessions_pb2.ResetResponse:
         """Put sessions back to step 0."""
-        model = self._catalog.find(request.model, request.version)
-        status = await self._by_handle(
-            model, request.server_id, controls.reset(read_handles(request.handles))
-        )
-        return sessions_pb2.ResetResponse(status=status)
+        return sessions_pb2.ResetResponse(status=await self._by_handle(request, controls.reset))
 
     async def Close(
         self, request: sessions_pb2.CloseRequest, context: Context
     ) -> sessions_pb2.CloseResponse:
         """End sessions."""
-        model = self._catalog.find(request.model, request.version)
-        status = await self._by_handle(
-            model, request.server_id, controls.close(read_handles(request.handles))
-        )
-        return sessions_pb2.CloseResponse(status=status)
+        return sessions_pb2.CloseResponse(status=await self._by_handle(request, controls.close))
 
     async def Get(
         self, request: sessions_pb2.GetSessionRequest, context: Context
@@ -157,10 +150,16 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             sessions=sessions, next_page_token=ids[-1] if len(ids) == count else "", total=total
         )
 
-    async def _by_handle(self, model: Served, server_id: int, control: controls.ByHandle) -> bytes:
+    async def _by_handle(
+        self,
+        request: sessions_pb2.ResetRequest | sessions_pb2.CloseRequest,
+        make: Callable[[NDArray[np.uint64]], controls.ByHandle],
+    ) -> bytes:
         """Carry out a call on handles; return its status column, empty where all are OK."""
+        model = self._catalog.find(request.model, request.version)
+        control = make(read_handles(request.handles))
         self._refuse_when_draining()
-        if server_id != self._lifecycle.server_id:
+        if request.server_id != self._lifecycle.server_id:
             return bytes([RowStatus.STALE_HANDLE]) * len(control.handles)
         status: NDArray[np.uint8] = await model.driver.control(control)
         return status.tobytes() if status.any() else b""
