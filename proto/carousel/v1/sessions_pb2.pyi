@@ -348,7 +348,9 @@ Global___StepRequest: _TypeAlias = StepRequest  # noqa: Y015
 
 @_typing.final
 class StepResponse(_message.Message):
-    """Answers to some or all rows of one request."""
+    """Answers to some or all rows of one request. Every row of a request is answered exactly once, in one
+    of its answers; the columns `applied`, `durable` and `lengths` are in each of them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
