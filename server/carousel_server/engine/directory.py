@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from itertools import islice
+from heapq import nsmallest
 
 from carousel_server.errors import NoRoom, SessionExists, SessionExpired, SessionNotFound
 
@@ -129,7 +129,5 @@ class Directory:
     def page(self, engines: frozenset[int], after: str, count: int) -> tuple[list[str], int]:
         """Return up to `count` ids behind `after`, in order, and how many there are in all."""
         with self._lock:
-            ids = sorted(
-                name for name, place in self._places.items() if place >> _ENTRY_BITS in engines
-            )
-        return list(islice((name for name in ids if name > after), count)), len(ids)
+            ids = [name for name, place in self._places.items() if place >> _ENTRY_BITS in engines]
+        return nsmallest(count, (name for name in ids if name > after)), len(ids)
