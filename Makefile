@@ -52,7 +52,8 @@ format: setup  ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff format .
 
 types: setup  ## Check types, strictly
-	@$(BIN)/mypy proto/carousel client/carousel_client server/carousel_server exporter/carousel_exporter
+	@$(BIN)/mypy proto/carousel client/carousel_client server/carousel_server \
+	  exporter/carousel_exporter examples benchmarks
 
 $(PROTO)/installed: pyproject.toml
 	@echo "setup: installing the protocol's generator into $(PROTO)"

@@ -14,7 +14,7 @@ import grpc
 METHOD = "/carousel.benchmarks.Echo/Stream"
 
 
-class _Echo(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         if handler_call_details.method != METHOD:
             return None

@@ -107,16 +107,18 @@ async def close_rows(connected: grpc.aio.Channel, *groups: Rows) -> None:
 
 def carousel_call(connected: grpc.aio.Channel) -> Any:
     """Return a stream of Carousel's."""
-    return sessions_pb2_grpc.SessionServiceStub(connected).Stream()
+    stub: Any = sessions_pb2_grpc.SessionServiceStub(connected)
+    return stub.Stream()
 
 
 def echo_call(connected: grpc.aio.Channel) -> Any:
     """Return a stream of the echo's; it gives requests back, so it is read as requests."""
-    return connected.stream_stream(
+    call: Any = connected.stream_stream(
         METHOD,
         request_serializer=sessions_pb2.StreamRequest.SerializeToString,
         response_deserializer=sessions_pb2.StreamRequest.FromString,
-    )()
+    )
+    return call()
 
 
 async def ping_pong(call: Any, rows: Rows, messages: int) -> list[float]:

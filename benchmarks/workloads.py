@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 import carousel_client as carousel
 from benchmarks import loops
@@ -206,7 +210,12 @@ async def churn(bench: Bench) -> Run:
     return Run(3 * 16 * cycles / seconds, echoed, {"sessions_per_second": 16 * cycles / seconds})
 
 
-async def _side_by_side(make_call, channel, groups, messages):  # type: ignore[no-untyped-def]
+async def _side_by_side(
+    make_call: Callable[[grpc.aio.Channel], Any],
+    channel: grpc.aio.Channel,
+    groups: Sequence[Rows],
+    messages: int,
+) -> tuple[float, NDArray[np.float64]]:
     """Drive all groups at once; return messages a second and the seconds of each."""
     began = time.perf_counter()
     times = await asyncio.gather(
@@ -215,7 +224,7 @@ async def _side_by_side(make_call, channel, groups, messages):  # type: ignore[n
     return len(groups) * messages / (time.perf_counter() - began), np.concatenate(times)
 
 
-async def _gorge(call, rows: Rows) -> None:  # type: ignore[no-untyped-def]
+async def _gorge(call: Any, rows: Rows) -> None:
     while True:
         await loops.keep_full(call, rows, 1, 1)
 
