@@ -135,10 +135,7 @@ class Link(LinkBase):
             await channel.close(None)
 
     def _forget(self, block: Waiting, error: CarouselError) -> None:
-        if isinstance(block, Barrier):
-            self.exchange.release(block)
-        else:
-            self.exchange.abandon(block, error)
+        self.exchange.forget(block, error)
         self._flush_soon()
 
     def _check_open(self) -> None:

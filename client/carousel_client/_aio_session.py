@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -26,7 +27,33 @@ _log = logging.getLogger("carousel_client")
 _Started: TypeAlias = tuple[Block, "asyncio.Future[None]"]
 
 
-class Session(SessionView):
+class ClosedAfterwards(ABC):
+    """Sessions that are closed at the end of a `with` block, without hiding what ended it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End them."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Unavailable):  # there is nobody to ask, and asking takes its time
+            return
+        try:
+            await self.close()
+        except CarouselError as failure:
+            if error is None:
+                raise
+            _log.warning("could not close %r: %s", self, failure)
+
+
+class Session(SessionView, ClosedAfterwards):
     """One session. Steps run in the order of calls; use it on its client's event loop only."""
 
     def __init__(self, link: Link, roster: Roster) -> None:
@@ -73,17 +100,6 @@ class Session(SessionView):
             errors = await self._link.control(CLOSE, self._roster, rows)
             check(still_ours(errors), rows=1, grouped=False)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await _close_quietly_after(error, self)
-
     async def _stream(
         self,
         xs: Iterable[Any] | AsyncIterable[Any],
@@ -118,7 +134,7 @@ class Session(SessionView):
             await asyncio.wait([reader])
 
 
-class SessionGroup(GroupView):
+class SessionGroup(GroupView, ClosedAfterwards):
     """N sessions stepped together, each message carrying as many rows as the server takes.
 
     Steps run in the order of calls; use it on its client's event loop only.
@@ -153,17 +169,6 @@ class SessionGroup(GroupView):
             errors = await self._link.control(CLOSE, self._roster, chosen)
             check(still_ours(errors), rows=len(self), grouped=True)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await _close_quietly_after(error, self)
-
 
 S = TypeVar("S", Session, SessionGroup)
 
@@ -191,7 +196,7 @@ class Opening(Generic[S]):
         trace: TracebackType | None,
     ) -> None:
         if self._opened is not None:
-            await _close_quietly_after(error, self._opened)
+            await self._opened.__aexit__(kind, error, trace)
 
 
 async def _each(xs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
@@ -201,15 +206,3 @@ async def _each(xs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
     else:
         for x in xs:
             yield x
-
-
-async def _close_quietly_after(error: BaseException | None, opened: Session | SessionGroup) -> None:
-    """Close at the end of a `with` block, without hiding what ended it."""
-    if isinstance(error, Unavailable):  # there is nobody to ask, and asking takes its time
-        return
-    try:
-        await opened.close()
-    except CarouselError as failure:
-        if error is None:
-            raise
-        _log.warning("could not close %r: %s", opened, failure)

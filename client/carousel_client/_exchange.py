@@ -13,7 +13,7 @@ from itertools import count
 
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
-from carousel_client._block import Block, Roster, Waiting, nobody
+from carousel_client._block import Barrier, Block, Roster, Waiting, nobody
 from carousel_client._columns import Ints
 from carousel_client._errors import Busy, CarouselError, ResourceExhausted, ServerError
 from carousel_client._joining import head, split
@@ -71,6 +71,13 @@ class Exchange:
         if barrier in barrier.roster.blocks:
             barrier.roster.blocks.remove(barrier)
         self._advance(barrier.roster)
+
+    def forget(self, waiting: Waiting, error: CarouselError) -> None:
+        """End a barrier, or a block, whose caller waits no more."""
+        if isinstance(waiting, Barrier):
+            self.release(waiting)
+        else:
+            self.abandon(waiting, error)
 
     def abandon(self, block: Block, error: CarouselError) -> None:
         """Forget a block whose caller waits no more.

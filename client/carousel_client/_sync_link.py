@@ -158,10 +158,7 @@ class Link(LinkBase):
 
     def _forget(self, block: Waiting, error: CarouselError) -> None:
         with self._lock:
-            if isinstance(block, Barrier):
-                self.exchange.release(block)
-            else:
-                self.exchange.abandon(block, error)
+            self.exchange.forget(block, error)
             self._flush()
 
     def _check_open(self) -> None:

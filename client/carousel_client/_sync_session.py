@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from queue import SimpleQueue
 from types import TracebackType
@@ -18,7 +19,33 @@ from carousel_client._sync_link import Link
 _log = logging.getLogger("carousel_client")
 
 
-class Session(SessionView):
+class ClosedAfterwards(ABC):
+    """Sessions that are closed at the end of a `with` block, without hiding what ended it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End them."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Unavailable):  # there is nobody to ask, and asking takes its time
+            return
+        try:
+            self.close()
+        except CarouselError as failure:
+            if error is None:
+                raise
+            _log.warning("could not close %r: %s", self, failure)
+
+
+class Session(SessionView, ClosedAfterwards):
     """One session. Its methods may be called from any thread; steps run in the order of calls."""
 
     def __init__(self, link: Link, roster: Roster) -> None:
@@ -60,17 +87,6 @@ class Session(SessionView):
             errors = self._link.control(CLOSE, self._roster, rows)
             check(still_ours(errors), rows=1, grouped=False)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _close_quietly_after(error, self)
-
     def _stream(
         self, xs: Iterable[Any], window: int, timeout: float | None
     ) -> Generator[Any, None, None]:
@@ -105,7 +121,7 @@ class Session(SessionView):
             places.release()
 
 
-class SessionGroup(GroupView):
+class SessionGroup(GroupView, ClosedAfterwards):
     """N sessions stepped together, each message carrying as many rows as the server takes.
 
     Its methods may be called from any thread; steps run in the order of calls.
@@ -138,26 +154,3 @@ class SessionGroup(GroupView):
         if len(chosen):
             errors = self._link.control(CLOSE, self._roster, chosen)
             check(still_ours(errors), rows=len(self), grouped=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _close_quietly_after(error, self)
-
-
-def _close_quietly_after(error: BaseException | None, opened: Session | SessionGroup) -> None:
-    """Close at the end of a `with` block, without hiding what ended it."""
-    if isinstance(error, Unavailable):  # there is nobody to ask, and asking takes its time
-        return
-    try:
-        opened.close()
-    except CarouselError as failure:
-        if error is None:
-            raise
-        _log.warning("could not close %r: %s", opened, failure)
