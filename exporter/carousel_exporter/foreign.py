@@ -127,11 +127,6 @@ def rename(tensors: Mapping[str, Any], renames: Mapping[str, str]) -> dict[str, 
     return result
 
 
-def read_foreign(path: Path, renames: Mapping[str, str]) -> Forecaster:
-    """Read a network made elsewhere. Raises CheckpointError, SettingsError."""
-    return recognise(rename(unwrap(read_tensors(path)), renames))
-
-
 def recognise(tensors: Mapping[str, Any]) -> Forecaster:
     """Make a network of an LSTM's tensors, in evaluation mode, in float32, without normalisation.
 

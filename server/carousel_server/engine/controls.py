@@ -92,7 +92,6 @@ class Attach:
         """Make the old handles stale and give new ones."""
         entries = sessions.find(self.ids)  # again: they may have been closed meanwhile
         sessions.table.invalidate(entries, RowStatus.STALE_HANDLE)
-        sessions.touch(entries)
         return Attached(sessions.table.handles(entries), sessions.table.applied[entries])
 
 
@@ -126,12 +125,7 @@ class ByHandle:
 
 def reset(handles: NDArray[np.uint64]) -> ByHandle:
     """Return the call that puts sessions back to step 0."""
-
-    def act(sessions: Sessions, entries: IntColumn) -> None:
-        sessions.reset(entries)
-        sessions.touch(entries)
-
-    return ByHandle(handles, act)
+    return ByHandle(handles, Sessions.reset)
 
 
 def close(handles: NDArray[np.uint64]) -> ByHandle:

@@ -72,7 +72,6 @@ class Engine:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.spec = runner.spec
-        self.limits = limits
         self.clock = clock
         self.sessions = Sessions(
             number=number,

@@ -54,10 +54,7 @@ class Residency:
 
     def park_idle(self, seconds: float) -> int:
         """Park the sessions that did nothing for so long; return how many."""
-        table = self._table
-        entries = self._owner[self._owner > 0]
-        quiet = table.head[entries] == table.tail[entries]
-        entries = entries[quiet & (table.now - table.used[entries] >= seconds)]
+        entries = self._table.idle(self._owner[self._owner > 0], seconds)
         if len(entries):
             self._park(entries)
         return len(entries)

@@ -110,19 +110,12 @@ class Sessions:
 
     def expire(self, idle_seconds: float) -> int:
         """End sessions that have done nothing for so long; return how many."""
-        table, entries = self.table, self.table.entries()
-        quiet = table.head[entries] == table.tail[entries]
-        late = self._clock() - table.used[entries] >= idle_seconds
-        entries = entries[quiet & late]
+        entries = self.table.idle(self.table.entries(), idle_seconds)
         if len(entries):
             self._directory.expire(self._ids(entries), f"idle for {idle_seconds:g} s")
             self._end(entries, RowStatus.EXPIRED)
             self._observer.ended("expired", len(entries))
         return len(entries)
-
-    def touch(self, entries: IntColumn) -> None:
-        """Note that something was done to sessions."""
-        self.table.used[entries] = self._clock()
 
     def info(self, entries: IntColumn) -> list[SessionInfo]:
         """Return what is told of sessions."""

@@ -65,6 +65,12 @@ class SessionTable:
         """Return the entries of all open sessions."""
         return np.flatnonzero(self._handle[1 : len(self.ids)]) + 1
 
+    def idle(self, entries: IntColumn, seconds: float) -> IntColumn:
+        """Return those of the entries that did nothing for so long, and have nothing queued."""
+        quiet = self.head[entries] == self.tail[entries]
+        found: IntColumn = entries[quiet & (self.now - self.used[entries] >= seconds)]
+        return found
+
     def add(self, ids: list[str], *, opened: float, now: float) -> IntColumn:
         """Open sessions at step 0; return their entries. There must be `room`."""
         entries = self._take(len(ids))
@@ -147,7 +153,10 @@ class SessionTable:
         return None if first.all() else first
 
     def finish(self, entries: IntColumn) -> None:
-        """Let the next ticket of each entry have its turn; each entry at most once."""
+        """Let the next ticket of each entry have its turn, and note that it did something.
+
+        Each entry at most once.
+        """
         self.head[entries] += 1
         self.used[entries] = self.now
 
