@@ -20,18 +20,19 @@ import numpy as np
 
 import carousel_client as carousel
 from carousel_exporter.errors import ExporterError
-from examples.co2.display import Display
-from examples.co2.errors import DemoError
-from examples.co2.exporting import program_path, run_export, shown
-from examples.co2.metrics import fetch_figures
 from examples.co2.options import Options, parse_options
 from examples.co2.record import forget, make_console, save_svg
 from examples.co2.scoring import agree, broken_claims, compare_forecasts
 from examples.co2.series import Measured, read_measured
-from examples.co2.serving import serving
 from examples.co2.sessions import MODEL, Plan, make_plan, stream
-from examples.co2.signals import ending_on_signals
-from examples.co2.tables import agreement_table, figure_table, score_table, stream_chart
+from examples.co2.tables import agreement_table, score_table, stream_chart
+from examples.common.display import Display
+from examples.common.errors import DemoError
+from examples.common.exporting import program_path, run_export, shown
+from examples.common.metrics import fetch_figures
+from examples.common.serving import serving
+from examples.common.signals import ending_on_signals
+from examples.common.tables import figure_table
 
 if TYPE_CHECKING:
     from carousel_exporter.network import Forecaster

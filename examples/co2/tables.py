@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from carousel_exporter.baselines import Score
 from examples.co2 import chart
-from examples.co2.metrics import Figures
 from examples.co2.scoring import LSTM, Agreement
 from examples.co2.series import Measured
 from examples.co2.sessions import Track
+from examples.common.tables import make_table
 
 _CHART_LINES = 13
 _CHART_WIDTH = 100
@@ -50,7 +49,7 @@ def stream_chart(measured: Measured, track: Track, *, ahead: int, width: int) ->
 
 def agreement_table(agreements: Sequence[Agreement]) -> Table:
     """Return how streamed answers compare with PyTorch's, a row a way of streaming."""
-    table = _table("session", right=("answers", "calls", "off by (ppm)", "allowed (ppm)"))
+    table = make_table("session", right=("answers", "calls", "off by (ppm)", "allowed (ppm)"))
     for found in agreements:
         table.add_row(
             found.name,
@@ -66,35 +65,13 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
 def score_table(scores: Mapping[str, Score]) -> Table:
     """Return the errors of all forecasts, and how far the network's lies below each."""
     own = scores[LSTM].mae[0]
-    table = _table("forecast", right=("MAE (ppm)", "RMSE (ppm)"))
+    table = make_table("forecast", right=("MAE (ppm)", "RMSE (ppm)"))
     for name, score in scores.items():
         better = own < score.mae[0]
         beside = f"beaten: the LSTM's is {1 - own / score.mae[0]:.0%} lower"
         verdict = _verdict(beside if better else "not beaten", good=bool(better))
         numbers = (f"{score.mae[0]:.3f}", f"{score.rmse[0]:.3f}")
         table.add_row(name, *numbers, "" if name == LSTM else verdict)
-    return table
-
-
-def figure_table(figures: Figures) -> Table:
-    """Return what the server counted."""
-    table = _table("what the server counted, from /metrics", right=("",), last=False)
-    table.add_row("sessions opened", f"{figures.sessions:,}")
-    table.add_row("steps applied", f"{figures.steps:,}")
-    table.add_row("ticks (runs of the model, shared by sessions)", f"{figures.ticks:,}")
-    table.add_row("rows a tick, mean", f"{figures.rows_a_tick:.1f}")
-    table.add_row("time of a message, mean", f"{figures.milliseconds_a_message:.2f} ms")
-    return table
-
-
-def _table(first: str, *, right: Sequence[str], last: bool = True) -> Table:
-    """Return a table of one column of words, some of numbers and, with `last`, one of words."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column(first, no_wrap=True)
-    for name in right:
-        table.add_column(name, justify="right")
-    if last:
-        table.add_column("")
     return table
 
 

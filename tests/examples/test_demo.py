@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from examples.co2 import demo
-from examples.co2.errors import DemoError
-from examples.co2.serving import serving
+from examples.common.errors import DemoError
+from examples.common.serving import serving
 from tests.examples.processes import is_running
 
 ROOT = Path(__file__).parents[2]

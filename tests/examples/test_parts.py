@@ -8,12 +8,12 @@ from datetime import date
 import numpy as np
 import pytest
 
-from examples.co2.display import fold_command
-from examples.co2.errors import DemoError
-from examples.co2.metrics import Figures, parse_figures
 from examples.co2.series import Measured
-from examples.co2.serving import serving
-from examples.co2.signals import ending_on_signals
+from examples.common.display import fold_command
+from examples.common.errors import DemoError
+from examples.common.metrics import Figures, parse_figures
+from examples.common.serving import serving
+from examples.common.signals import ending_on_signals
 from tests.examples.processes import is_running
 from tests.support.models import put, running_sum
 

@@ -174,7 +174,11 @@ class _Builder:
             place = tuple(at[letter] for letter in layout if letter in at)
             groups.setdefault((key, layout), {})[place] = (number, kind)
         sizes = {
-            **{"B": 1, "1": 1, "H": HIDDEN, "L": r.layers, "K": len(r.kinds)},
+            "B": 1,
+            "1": 1,
+            "H": HIDDEN,
+            "L": r.layers,
+            "K": len(r.kinds),
             "N": r.layers * len(r.kinds),
         }
         for order, (((number, kind), layout), members) in enumerate(groups.items()):

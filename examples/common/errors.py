@@ -1,4 +1,4 @@
-"""What ends the demo early."""
+"""What ends an example early."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from examples.co2.errors import DemoError
+from examples.common.errors import DemoError
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How the demo looks on a terminal, or in a file that its output goes to."""
+"""How an example looks on a terminal, or in a file that its output goes to."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Display:
         self.console.print(Text(told))
 
     def step(self, title: str, told: str) -> None:
-        """Begin a numbered step of the demo with a sentence, whose first word is the title."""
+        """Begin a numbered step of an example with a sentence, whose first word is the title."""
         self._step += 1
         line = Table.grid(padding=(0, 1))
         line.add_row(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.co2.errors import DemoError
+from examples.common.errors import DemoError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0

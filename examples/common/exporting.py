@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from examples.co2.display import Display
-from examples.co2.errors import DemoError
+from examples.common.display import Display
+from examples.common.errors import DemoError
 
 
 def run_export(display: Display, *arguments: str | Path, last_line_only: bool = False) -> None:
