@@ -10,9 +10,10 @@ from rich.table import Table
 from examples.common.metrics import Figures
 
 
-def figure_table(figures: Figures) -> Table:
-    """Return what the server counted."""
-    table = make_table("what the server counted, from /metrics", right=("",), last=False)
+def figure_table(figures: Figures, *, model: str = "") -> Table:
+    """Return what the server counted, of the model where there are several."""
+    of = f" of {model}" if model else ""
+    table = make_table(f"what the server counted{of}, from /metrics", right=("",), last=False)
     table.add_row("sessions opened", f"{figures.sessions:,}")
     table.add_row("steps applied", f"{figures.steps:,}")
     table.add_row("ticks (runs of the model, shared by sessions)", f"{figures.ticks:,}")

@@ -1,0 +1,1 @@
+"""Noise suppression: two models in a row, a few milliseconds of sound at a time."""

@@ -1,0 +1,1 @@
+"""Voice activity detection: who speaks when, chunk by chunk as a microphone gives them."""
