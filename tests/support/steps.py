@@ -28,22 +28,25 @@ class Message:
 
     def take(self, answer: Answer) -> None:
         assert not self.done, "an answer came behind the last one"
-        rows = range(self.rows) if answer.rows is None else answer.rows.tolist()
+        rows = np.frombuffer(answer.rows, "<u4").tolist() if answer.rows else range(self.rows)
         count = len(rows)
-        status = np.zeros(count, np.uint8) if answer.status is None else answer.status
-        assert count == len(status) == len(answer.applied) == len(answer.lengths)
+        status = np.frombuffer(answer.status or bytes(count), np.uint8)
+        counts = np.frombuffer(answer.applied, "<u8")
+        lengths = np.frombuffer(answer.lengths, "<u4")
+        outputs = [np.frombuffer(data).reshape(-1, 2) for data in answer.outputs]
+        values = outputs[0] if outputs else np.empty((0, 2))
+        assert count == len(status) == len(counts) == len(lengths)
         begin = 0
         for row, code, applied, length in zip(
-            rows, status.tolist(), answer.applied.tolist(), answer.lengths.tolist(), strict=True
+            rows, status.tolist(), counts.tolist(), lengths.tolist(), strict=True
         ):
             assert row not in self.status, "a row was answered twice"
             self.status[row] = RowStatus(code)
             self.applied[row], self.lengths[row] = applied, length
-            self.outputs[row] = np.array(answer.outputs.get("y", np.empty((0, 2))))[
-                begin : begin + length
-            ]
+            self.outputs[row] = values[begin : begin + length]
             begin += length
-        assert all(len(value) == begin for value in answer.outputs.values())
+        assert answer.steps == begin
+        assert all(len(value) == begin for value in outputs)
         self.errors.update(answer.errors)
         self.retry_after_ms = answer.retry_after_ms
         self.done = answer.done
@@ -69,11 +72,12 @@ def batch_of(
         inputs.append(np.array(tokens, np.int64).tobytes())
     batch = StepBatch(
         reply=message.take,
-        handles=np.array([handle for handle, _ in rows], np.uint64),
-        inputs=tuple(inputs),
+        rows=len(rows),
         steps=int(lengths.sum()),
-        lengths=None if (lengths == 1).all() else lengths,
-        first_step=None if first_step is None else np.array(first_step, np.uint64),
+        handles=np.array([handle for handle, _ in rows], "<u8").tobytes(),
+        inputs=tuple(inputs),
+        lengths=b"" if (lengths == 1).all() else lengths.astype("<u4").tobytes(),
+        first_step=b"" if first_step is None else np.array(first_step, "<u8").tobytes(),
         deadline=deadline,
         whole=whole,
         stream=stream,
