@@ -80,28 +80,34 @@ class Ticking:
         )
         x = np.random.default_rng(0).normal(size=(rows, FEATURES)).astype(np.float32)
         self._x = x.tobytes()
+        self._rows = rows
         self._handles = self._open(rows)
         self._at = np.zeros(rows, np.uint64)
 
-    def _open(self, rows: int) -> NDArray[np.uint64]:
+    def _open(self, rows: int) -> bytes:
         opened: list[Attached] = []
         ids = [secrets.token_hex(8) for _ in range(rows)]
         self._engine.call(Call(Open(ids, {}), opened.append))
         for deliver in self._engine.turn():
             deliver()
-        return opened[0].handles
+        return opened[0].handles.tobytes()
 
     def tick(self) -> None:
         """Step every session once."""
         answers: list[Answer] = []
         batch = StepBatch(
-            answers.append, self._handles, (self._x,), len(self._handles), first_step=self._at
+            answers.append,
+            rows=self._rows,
+            steps=self._rows,
+            handles=self._handles,
+            inputs=(self._x,),
+            first_step=self._at.tobytes(),
         )
         self._engine.submit(batch)
         for deliver in self._engine.turn():
             deliver()
         (answer,) = answers
-        if not answer.done or answer.status is not None:
+        if not answer.done or answer.status:
             raise RuntimeError(f"a tick was not answered well: {answer.errors or answer}")
         self._at = self._at + np.uint64(1)
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
 
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.status import RowStatus
@@ -15,23 +12,23 @@ from carousel_server.engine.status import RowStatus
 
 @dataclass(eq=False, slots=True)
 class StepBatch:
-    """The rows of one message, after all that can be checked without knowing the sessions."""
+    """The rows of one message, after all that can be checked without knowing the sessions.
+
+    Columns stay the little-endian bytes that came: those of many messages become arrays at once,
+    in a cohort. A column that may be left out is empty then.
+    """
 
     reply: Callable[[Answer], None]
-    handles: NDArray[np.uint64]  # (N,)
-    inputs: tuple[bytes, ...]  # in the order of the spec; rows' steps laid end to end
+    rows: int  # N
     steps: int  # sum of the lengths
-    lengths: IntColumn | None = None  # (N,); None: one step each
-    first_step: NDArray[np.uint64] | None = None  # (N,); None: not checked
+    handles: bytes  # N x uint64
+    inputs: tuple[bytes, ...]  # in the order of the spec; rows' steps laid end to end
+    lengths: bytes = b""  # N x uint32; empty: one step each
+    first_step: bytes = b""  # N x uint64; empty: not checked
     deadline: float = math.inf  # seconds on the engine's clock
     stream: int = 0  # who sent it: streams get even shares of a tick
     whole: bool = False  # answer all rows together, when the last one is over
     arrived: float = 0.0  # seconds on the engine's clock
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return len(self.handles)
 
     @property
     def nbytes(self) -> int:
@@ -41,14 +38,18 @@ class StepBatch:
 
 @dataclass(eq=False, slots=True)
 class Answer:
-    """Answers to some or all rows of a batch; columns as in `carousel.v1.StepResponse`."""
+    """Answers to some or all rows of a batch; columns as bytes, as in `carousel.v1.StepResponse`.
+
+    Where many messages share a tick, their columns are made for all of them at once and cut.
+    """
 
     done: bool
-    applied: IntColumn  # (N,)
-    lengths: IntColumn  # (N,) steps answered
-    outputs: Mapping[str, NDArray[np.generic]]  # [sum(lengths), ...]
-    rows: IntColumn | None = None  # (N,); None: all, in order
-    status: NDArray[np.uint8] | None = None  # (N,); None: all OK
+    applied: bytes  # N x uint64
+    lengths: bytes  # N x uint32, steps answered
+    steps: int  # sum of the lengths
+    outputs: tuple[bytes, ...] = ()  # in the order of the spec, [steps, ...]; empty: no row ran
+    rows: bytes = b""  # N x uint32; empty: all, in order
+    status: bytes = b""  # N x uint8; empty: all OK
     errors: list[tuple[int, str]] = field(default_factory=list)  # row, why
     retry_after_ms: int = 0
 
@@ -65,13 +66,12 @@ def refusal(
 
     Without `applied` [N], the counts of the rows' sessions, their handles are not valid here.
     """
-    zeros = np.zeros(batch.rows, np.int64)
     return Answer(
         done=True,
-        applied=zeros if applied is None else applied,
-        lengths=zeros,
-        outputs={},
-        status=np.full(batch.rows, status, np.uint8),
+        applied=bytes(8 * batch.rows) if applied is None else applied.tobytes(),
+        lengths=bytes(4 * batch.rows),
+        steps=0,
+        status=bytes([status]) * batch.rows,
         errors=[(0, why)],
         retry_after_ms=retry_after_ms,
     )

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from carousel_server.engine import packing
 from carousel_server.engine.batch import Answer, StepBatch
-from carousel_server.engine.columns import Arrays, IntColumn, join, spans
+from carousel_server.engine.columns import COUNT, LENGTH, Arrays, IntColumn, join, spans
 from carousel_server.spec import ModelSpec
 
 #: An expected step: the row does not say at which count it begins.
 UNCHECKED = -1
 _MAX_REASONS = 8  # words for so many failed rows of a message; the status says the rest
+_ONE_STEP = b"\1\0\0\0"  # in a column of lengths
+_NO_COUNT = bytes(8)  # in a column of counts
 
 
 class Cohort:
@@ -34,14 +36,15 @@ class Cohort:
         counts = [batch.rows for batch in batches]
         self.first_row = [0, *accumulate(counts)]  # of each message, and behind the last
         self.rows = rows = self.first_row[-1]
-        self.handles = join([batch.handles for batch in batches])
+        self.handles = np.frombuffer(_joined([batch.handles for batch in batches]), COUNT)
         # Whether every row is a single step: then a row's steps need no look-up.
-        self.single = all(batch.lengths is None for batch in batches)
+        self.single = not any([batch.lengths for batch in batches])
         self.lengths, self.starts = _lengths(batches, self.single)
         self.first_step, self.unchecked = _first_steps(batches)
         self.deadline = _deadlines(batches, counts)
         self.inputs = _inputs(batches, spec)
         self.outputs: Arrays = {}
+        self._outputs = spec.outputs
         self.steps = len(next(iter(self.inputs.values())))
 
         self.entries: IntColumn
@@ -135,26 +138,30 @@ class Cohort:
                 yield batch, self._partial_answer(index, np.sort(over))
 
     def _whole_answers(self) -> Iterator[tuple[StepBatch, Answer]]:
+        """Yield the answers of a cohort that is over all at once: its columns, cut by messages."""
         failed = bool(self.status.any())
+        applied = self.applied.tobytes()
+        lengths = _ONE_STEP * self.rows if self.single else self.lengths.astype(LENGTH).tobytes()
+        outputs = [
+            (self.outputs[tensor.name].tobytes(), tensor.step_bytes)
+            for tensor in self._outputs
+            if tensor.name in self.outputs
+        ]
         for index, batch in enumerate(self.batches):
             low, high = self.first_row[index], self.first_row[index + 1]
             if failed and self.status[low:high].any():
                 yield batch, self._partial_answer(index, np.arange(low, high))
                 continue
-            first, last = low, high
-            if not self.single:
-                first = int(self.starts[low])
-                last = int(self.starts[high - 1] + self.lengths[high - 1])
-            outputs = self.outputs
-            if len(self.batches) > 1:
-                outputs = {name: value[first:last] for name, value in outputs.items()}
+            first = low if self.single else int(self.starts[low])
+            last = first + batch.steps
             yield (
                 batch,
                 Answer(
                     done=True,
-                    applied=self.applied[low:high],
-                    lengths=self.lengths[low:high],
-                    outputs=outputs,
+                    applied=applied[8 * low : 8 * high],
+                    lengths=lengths[4 * low : 4 * high],
+                    steps=batch.steps,
+                    outputs=tuple([data[size * first : size * last] for data, size in outputs]),
                 ),
             )
 
@@ -165,27 +172,34 @@ class Cohort:
         answered = self.progress[rows]
         places = spans(self.starts[rows], answered)
         reasons = [(row, self._reasons[row]) for row in rows.tolist() if row in self._reasons]
+        whole = len(rows) == self.batches[index].rows
         return Answer(
             done=self._unanswered[index] == 0,
-            rows=None if len(rows) == self.batches[index].rows else rows - low,
-            status=status if status.any() else None,
-            applied=self.applied[rows],
-            lengths=answered,
-            outputs={name: value[places] for name, value in self.outputs.items()},
+            rows=b"" if whole else (rows - low).astype(LENGTH).tobytes(),
+            status=status.tobytes() if status.any() else b"",
+            applied=self.applied[rows].tobytes(),
+            lengths=answered.astype(LENGTH).tobytes(),
+            steps=len(places),
+            outputs=tuple(
+                self.outputs[tensor.name][places].tobytes()
+                for tensor in self._outputs
+                if tensor.name in self.outputs
+            ),
             errors=[(row - low, why) for row, why in reasons[:_MAX_REASONS]],
         )
+
+
+def _joined(parts: Sequence[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _lengths(batches: Sequence[StepBatch], single: bool) -> tuple[IntColumn, IntColumn]:  # noqa: FBT001
     """Return the rows' lengths, and where they begin in the inputs."""
     if single:
-        rows = sum(batch.rows for batch in batches)
+        rows = sum([batch.rows for batch in batches])
         return np.ones(rows, np.int64), np.arange(rows)
-    parts = [
-        np.ones(batch.rows, np.int64) if batch.lengths is None else batch.lengths
-        for batch in batches
-    ]
-    lengths = join(parts)
+    data = _joined([batch.lengths or _ONE_STEP * batch.rows for batch in batches])
+    lengths = np.frombuffer(data, LENGTH).astype(np.int64)
     return lengths, np.cumsum(lengths) - lengths
 
 
@@ -193,15 +207,11 @@ def _first_steps(
     batches: Sequence[StepBatch],
 ) -> tuple[NDArray[np.uint64] | None, NDArray[np.bool_] | None]:
     """Return the counts at which the rows begin, and which rows say none; None: no row does."""
-    said = [batch.first_step is not None for batch in batches]
+    said = [bool(batch.first_step) for batch in batches]
     if not any(said):
         return None, None
-    first = join(
-        [
-            np.zeros(batch.rows, np.uint64) if batch.first_step is None else batch.first_step
-            for batch in batches
-        ]
-    )
+    data = _joined([batch.first_step or _NO_COUNT * batch.rows for batch in batches])
+    first = np.frombuffer(data, COUNT)
     if all(said):
         return first, None
     return first, np.repeat(np.logical_not(said), [batch.rows for batch in batches])
@@ -216,6 +226,6 @@ def _deadlines(batches: Sequence[StepBatch], counts: list[int]) -> NDArray[np.fl
 def _inputs(batches: Sequence[StepBatch], spec: ModelSpec) -> Arrays:
     result = {}
     for index, tensor in enumerate(spec.inputs):
-        data = b"".join([batch.inputs[index] for batch in batches])
+        data = _joined([batch.inputs[index] for batch in batches])
         result[tensor.name] = np.frombuffer(data, tensor.dtype).reshape(-1, *tensor.shape)
     return result

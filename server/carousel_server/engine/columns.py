@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _T = TypeVar("_T", bound=np.generic)
+
+#: How columns lie in messages: handles and counts of steps; lengths and row numbers.
+COUNT: Final[np.dtype[np.uint64]] = np.dtype("<u8")
+LENGTH: Final[np.dtype[np.uint32]] = np.dtype("<u4")
 
 IntColumn = NDArray[np.int64]
 StatusColumn = NDArray[np.uint8]

@@ -21,7 +21,7 @@ from carousel_server.engine.admission import admit
 from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.cohort import Cohort
-from carousel_server.engine.columns import join
+from carousel_server.engine.columns import COUNT, join
 from carousel_server.engine.controls import Call
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
@@ -30,6 +30,7 @@ from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.screening import screen
 from carousel_server.engine.sessions import Sessions
+from carousel_server.engine.solo import Solo
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.tick import run_tick, select
 from carousel_server.errors import CarouselError
@@ -94,6 +95,7 @@ class Engine:
             batch=runner.spec.max_batch,
             ragged=runner.spec.ragged,
         )
+        self._solo = Solo(self.sessions.table, runner, self._tick_limits)
         self._inbox: deque[StepBatch | Cohort | Call] = deque()
         self._cohorts: list[Cohort] = []
         self._calls: list[Call] = []
@@ -132,7 +134,8 @@ class Engine:
 
     def _refuse(self, batch: StepBatch, why: str) -> None:
         self._observer.rejected(RowStatus.BUSY.name, batch.rows)
-        entries, _ = self.sessions.table.resolve(batch.handles)  # it reads only: any time will do
+        handles = np.frombuffer(batch.handles, COUNT)
+        entries, _ = self.sessions.table.resolve(handles)  # it reads only: any time will do
         applied = self.sessions.table.applied[entries]
         batch.reply(
             refusal(batch, RowStatus.BUSY, why, applied=applied, retry_after_ms=_RETRY_AFTER_MS)
@@ -149,8 +152,10 @@ class Engine:
             before_run: called right before the model runs, if it does.
 
         """
-        deliveries: list[Delivery] = []
         self.sessions.table.now = self.clock()
+        if self._is_lone() and (delivery := self._step_solo(before_run)):
+            return [delivery]
+        deliveries: list[Delivery] = []
         self._take_in(deliveries)
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
@@ -169,6 +174,35 @@ class Engine:
             )
         self._answer(deliveries)
         return deliveries
+
+    def _is_lone(self) -> bool:
+        """Whether all there is to do is one row, or more rows of its session behind it."""
+        if self._cohorts or self._calls or not self._inbox:
+            return False
+        first = self._inbox[0]
+        if not isinstance(first, StepBatch) or first.rows != 1:
+            return False
+        if len(self._inbox) == 1:
+            return True
+        second = self._inbox[1]
+        return isinstance(second, StepBatch) and second.handles == first.handles
+
+    def _step_solo(self, before_run: Callable[[], None]) -> Delivery | None:
+        """Run the row that came first by itself; None: it has to go the way of all rows."""
+        batch = self._inbox[0]
+        assert isinstance(batch, StepBatch)
+        began = self.sessions.table.now
+        answer = self._solo.step(batch, before_run)
+        if answer is None:
+            return None
+        self._inbox.popleft()
+        now, steps = self.clock(), batch.steps
+        self._observer.queued(began - batch.arrived)
+        self._observer.ticked(
+            rows=1, steps=steps, padded_steps=steps, applied=steps, seconds=now - began
+        )
+        self._observer.answered(now - batch.arrived)
+        return partial(self._deliver, batch, answer)
 
     def _take_in(self, deliveries: list[Delivery]) -> None:
         """Empty the inbox: rows become a cohort, in the order of the calls between them."""
@@ -261,7 +295,5 @@ class Engine:
     def _count(self, batch: StepBatch, answer: Answer) -> None:
         if answer.done:
             self._observer.answered(self.clock() - batch.arrived)
-        if answer.status is not None:
-            for code, rows in zip(*np.unique(answer.status, return_counts=True), strict=True):
-                if code:
-                    self._observer.rejected(RowStatus(code).name, int(rows))
+        for code in set(answer.status) - {RowStatus.OK}:
+            self._observer.rejected(RowStatus(code).name, answer.status.count(code))

@@ -23,34 +23,39 @@ def find_faults(cohort: Cohort, spec: ModelSpec) -> Iterator[tuple[int, str]]:
             yield row, "the row has no steps; a chunk has at least one"
     for tensor in spec.inputs:
         values = cohort.inputs[tensor.name]
-        if tensor.dtype.kind == "b":
-            values = values.view(np.uint8)  # a byte that is neither 0 nor 1 is no truth value
-        fits = _fits(values, tensor)
-        if fits.all():
+        fit = fits(values, tensor)
+        if fit.all():
             continue
-        wrong = ~fits.reshape(len(values), -1)  # (steps, elements)
+        wrong = ~fit.reshape(len(values), -1)  # (steps, elements)
         steps = np.flatnonzero(wrong.any(axis=1))
         rows = np.searchsorted(cohort.starts + cohort.lengths, steps, side="right")
         rows, first = np.unique(rows, return_index=True)
         for row, step in zip(rows.tolist(), steps[first].tolist(), strict=True):
-            value = values.reshape(len(values), -1)[step][wrong[step]][0]
+            value = _shown(values.reshape(len(values), -1)[step][wrong[step]])
             where = f"step {step - int(cohort.starts[row])} of the row"
             yield row, f"input {tensor.name!r} is {value} at {where}; {_expected(tensor)}"
 
 
-def _fits(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.bool_]:
+def fits(values: NDArray[Any], tensor: TensorSpec) -> NDArray[np.bool_]:
+    """Return which of the values may reach a model."""
     if tensor.dtype.kind == "f":
         finite: NDArray[np.bool_] = np.isfinite(values)
         return finite
     if tensor.dtype.kind == "b":
-        truths: NDArray[np.bool_] = values <= 1
+        # A byte that is neither 0 nor 1 is no truth value.
+        truths: NDArray[np.bool_] = values.view(np.uint8) <= 1
         return truths
-    fits = np.ones(values.shape, np.bool_)
+    fit = np.ones(values.shape, np.bool_)
     if tensor.minimum is not None:
-        fits &= values >= tensor.minimum
+        fit &= values >= tensor.minimum
     if tensor.maximum is not None:
-        fits &= values <= tensor.maximum
-    return fits
+        fit &= values <= tensor.maximum
+    return fit
+
+
+def _shown(values: NDArray[Any]) -> Any:
+    """Return the first of some values as it came."""
+    return values.view(np.uint8)[0] if values.dtype.kind == "b" else values[0]
 
 
 def _expected(tensor: TensorSpec) -> str:

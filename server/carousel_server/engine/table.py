@@ -105,6 +105,11 @@ class SessionTable:
         """Return the valid handles of entries."""
         return self._handle[entries]
 
+    def entry_of(self, handle: int) -> int:
+        """Return the entry of one handle; 0 where it is not valid."""
+        entry = handle & int(_ENTRY_MASK)
+        return entry if entry <= self.capacity and self._handle.item(entry) == handle else 0
+
     def resolve(self, handles: NDArray[np.uint64]) -> tuple[IntColumn, NDArray[np.uint8]]:
         """Return the entry of each handle, and the status of those that are not valid (0: valid).
 

@@ -7,8 +7,7 @@ wrong makes the whole message fail (`InvalidRequest`), and nothing of it reaches
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,17 @@ from numpy.typing import NDArray
 
 from carousel import wire
 from carousel.v1 import sessions_pb2, tensor_pb2
-from carousel_server.engine.batch import Answer
+from carousel_server.engine.batch import Answer, StepBatch
 from carousel_server.engine.engine import EngineLimits
 from carousel_server.errors import InvalidRequest
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 
 
-@dataclass(frozen=True, slots=True)
-class StepColumns:
-    """The columns of one step message."""
-
-    handles: NDArray[np.uint64]  # (N,)
-    lengths: NDArray[np.int64] | None  # (N,); None: one step each
-    first_step: NDArray[np.uint64] | None  # (N,); None: not checked
-    inputs: tuple[bytes, ...]  # in the order of the spec
-    steps: int
+# Bytes of an element of a column.
+_HANDLE, _LENGTH, _COUNT = (
+    np.dtype(name).itemsize
+    for name in (wire.HANDLE_DTYPE, wire.LENGTH_DTYPE, wire.STEP_COUNT_DTYPE)
+)
 
 
 def read_handles(data: bytes) -> NDArray[np.uint64]:
@@ -40,59 +35,80 @@ def read_handles(data: bytes) -> NDArray[np.uint64]:
         InvalidRequest: it is empty, or no column of uint64.
 
     """
-    if not data or len(data) % 8:
-        raise InvalidRequest(
-            f"handles has {len(data)} bytes; one or more numbers of 8 bytes were expected"
-        )
+    _rows("handles", data, _HANDLE)
     return np.frombuffer(data, wire.HANDLE_DTYPE)
 
 
 def read_step(
-    request: sessions_pb2.StepRequest, spec: ModelSpec, limits: EngineLimits
-) -> StepColumns:
-    """Return the columns of a step message.
+    request: sessions_pb2.StepRequest,
+    spec: ModelSpec,
+    limits: EngineLimits,
+    reply: Callable[[Answer], None],
+    *,
+    deadline: float = math.inf,
+    stream: int = 0,
+    whole: bool = False,
+) -> StepBatch:
+    """Return the rows of a step message.
 
     Raises:
         InvalidRequest: columns don't fit together, an input is not as the model declares it, or
             there is more than the limits allow.
 
     """
-    handles = read_handles(request.handles)
-    rows = len(handles)
+    handles, lengths, first_step = request.handles, request.lengths, request.first_step
+    rows = steps = _rows("handles", handles, _HANDLE)
     if rows > limits.queue_rows:
         raise InvalidRequest(
             f"the message has {rows} rows; {limits.queue_rows} may wait for a model"
         )
-    lengths, steps = None, rows
-    if request.lengths:
-        column = _column("lengths", request.lengths, wire.LENGTH_DTYPE, rows)
-        lengths = column.astype(np.int64)
-        steps = int(lengths.sum())
-        if int(lengths.max()) > limits.max_chunk:
+    if lengths:
+        _check_column("lengths", lengths, _LENGTH, rows)
+        steps, longest = _steps(lengths)
+        if longest > limits.max_chunk:
             raise InvalidRequest(
-                f"a chunk of {int(lengths.max())} steps came; {limits.max_chunk} are the most"
+                f"a chunk of {longest} steps came; {limits.max_chunk} are the most"
             )
-    first_step = None
-    if request.first_step:
-        first_step = _column("first_step", request.first_step, wire.STEP_COUNT_DTYPE, rows)
+        if longest == 1 and steps == rows:
+            lengths = b""
+    if first_step:
+        _check_column("first_step", first_step, _COUNT, rows)
     if request.delivered:
-        _column("delivered", request.delivered, wire.STEP_COUNT_DTYPE, rows)
+        _check_column("delivered", request.delivered, _COUNT, rows)
     inputs = _inputs(request, spec, steps)
     # Such a message would be BUSY for ever.
     if (size := sum(map(len, inputs))) > limits.queue_bytes:
         raise InvalidRequest(
             f"the message has {size} bytes of inputs; {limits.queue_bytes} may wait for a model"
         )
-    return StepColumns(handles, lengths, first_step, inputs, steps)
+    return StepBatch(
+        reply, rows, steps, handles, inputs, lengths, first_step, deadline, stream, whole
+    )
 
 
-def _column(name: str, data: bytes, dtype: str, rows: int) -> NDArray[Any]:
-    width = np.dtype(dtype).itemsize
+def _rows(name: str, data: bytes, width: int) -> int:
+    count, rest = divmod(len(data), width)
+    if rest or not count:
+        raise InvalidRequest(
+            f"{name} has {len(data)} bytes; one or more numbers of {width} bytes were expected"
+        )
+    return count
+
+
+def _check_column(name: str, data: bytes, width: int, rows: int) -> None:
     if len(data) != rows * width:
         raise InvalidRequest(
             f"{name} has {len(data)} bytes; {rows} rows of {width} bytes were expected"
         )
-    return np.frombuffer(data, dtype)
+
+
+def _steps(lengths: bytes) -> tuple[int, int]:
+    """Return the sum of a column of lengths, and the longest."""
+    if len(lengths) == _LENGTH:
+        length = int.from_bytes(lengths, "little")
+        return length, length
+    column = np.frombuffer(lengths, wire.LENGTH_DTYPE)
+    return int(column.sum(dtype=np.int64)), int(column.max())
 
 
 def _inputs(request: sessions_pb2.StepRequest, spec: ModelSpec, steps: int) -> tuple[bytes, ...]:
@@ -169,27 +185,27 @@ class AnswerWriter:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._outputs = [
-            (tensor.name, wire.DATA_TYPES[tensor.dtype.str]) for tensor in spec.outputs
+            (tensor.name, wire.DATA_TYPES[tensor.dtype.str], tensor.shape)
+            for tensor in spec.outputs
         ]
 
     def write(self, answer: Answer, response: sessions_pb2.StepResponse) -> None:
         """Fill a response, whose id is set already."""
-        rows = len(answer.applied)
         response.done = answer.done
-        response.applied = answer.applied.astype(wire.STEP_COUNT_DTYPE).tobytes()
-        response.durable = bytes(8 * rows)  # nothing is written to a store yet
-        response.lengths = answer.lengths.astype(wire.LENGTH_DTYPE).tobytes()
-        if answer.rows is not None:
-            response.rows = answer.rows.astype(wire.ROW_DTYPE).tobytes()
-        if answer.status is not None:
-            response.status = answer.status.tobytes()
+        response.applied = answer.applied
+        response.durable = bytes(len(answer.applied))  # nothing is written to a store yet
+        response.lengths = answer.lengths
+        if answer.rows:
+            response.rows = answer.rows
+        if answer.status:
+            response.status = answer.status
             response.retry_after_ms = answer.retry_after_ms
             for row, why in answer.errors:
                 response.errors.add(row=row, message=why)
-        for name, dtype in self._outputs:
-            if (value := answer.outputs.get(name)) is not None:
-                tensor = response.outputs.add()
-                tensor.name = name
-                tensor.dtype = dtype
-                tensor.shape.extend(value.shape)
-                tensor.data = value.tobytes()
+        # There is no output where no row ran.
+        for (name, dtype, shape), data in zip(self._outputs, answer.outputs, strict=False):
+            tensor = response.outputs.add()
+            tensor.name = name
+            tensor.dtype = dtype
+            tensor.shape.extend((answer.steps, *shape))
+            tensor.data = data

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from carousel.v1 import sessions_pb2
-from carousel_server.catalog import Catalog, Served
-from carousel_server.engine.batch import Answer, StepBatch, refusal
+from carousel_server.catalog import Catalog
+from carousel_server.engine.batch import Answer, refusal
 from carousel_server.engine.engine import EngineLimits
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import CarouselError, Draining
@@ -62,14 +62,11 @@ class StepGate:
         if self._lifecycle.draining:
             raise Draining
         model = self._catalog.find(request.model, request.version)
-        columns = read_step(request, model.spec, self._limits)
-        batch = StepBatch(
-            reply=partial(self._reply, model, request.id, send),
-            handles=columns.handles,
-            inputs=columns.inputs,
-            steps=columns.steps,
-            lengths=columns.lengths,
-            first_step=columns.first_step,
+        batch = read_step(
+            request,
+            model.spec,
+            self._limits,
+            partial(self._reply, self._writers[model.number], request.id, send),
             deadline=self._deadline(request.timeout_ms),
             stream=stream,
             whole=whole,
@@ -86,10 +83,12 @@ class StepGate:
     def _deadline(self, timeout_ms: int) -> float:
         return self._clock() + timeout_ms / 1000 if timeout_ms else math.inf
 
-    def _reply(self, model: Served, request_id: int, send: Send, answer: Answer) -> None:
+    @staticmethod
+    def _reply(writer: AnswerWriter, request_id: int, send: Send, answer: Answer) -> None:
         response = sessions_pb2.StreamResponse()
-        response.step.id = request_id
-        self._writers[model.number].write(answer, response.step)
+        step = response.step
+        step.id = request_id
+        writer.write(answer, step)
         send(response)
 
 

@@ -50,7 +50,7 @@ def request(rows: int = 3, **fields) -> sessions_pb2.StepRequest:
 
 def read(message: sessions_pb2.StepRequest, spec: ModelSpec = ONE, **limits: int):
     small = {"queue_rows": 10, "max_chunk": 100, "queue_bytes": 10_000}
-    return read_step(message, spec, EngineLimits(**(small | limits)))
+    return read_step(message, spec, EngineLimits(**(small | limits)), reply=lambda _: None)
 
 
 def wrong_shape() -> tensor_pb2.Tensor:
@@ -162,8 +162,15 @@ def test_two_inputs_in_any_order():
 
 
 def test_empty_columns_mean_one_step_each_and_no_check():
-    columns = read(request(inputs=[x_of(3)]))
-    assert (columns.lengths, columns.first_step, columns.steps) == (None, None, 3)
+    batch = read(request(inputs=[x_of(3)]))
+    assert (batch.rows, batch.lengths, batch.first_step, batch.steps) == (3, b"", b"", 3)
+
+
+def test_lengths_that_are_all_1_are_like_none():
+    batch = read(request(lengths=lengths(1, 1, 1), inputs=[x_of(3)]))
+    assert (batch.lengths, batch.steps) == (b"", 3)
+    batch = read(request(lengths=lengths(0, 1, 2), inputs=[x_of(3)]))
+    assert (batch.lengths, batch.steps) == (lengths(0, 1, 2), 3)
 
 
 @given(
@@ -183,14 +190,13 @@ def test_what_is_valid_comes_through(rows):
         delivered=column("<u8", *first),
         inputs=[k_of(total), x_of(total)],
     )
-    columns = read(sessions_pb2.StepRequest.FromString(message.SerializeToString()), TWO)
-    assert columns.handles.tolist() == list(handles)
-    assert columns.lengths is not None
-    assert columns.lengths.tolist() == list(steps)
-    assert columns.first_step is not None
-    assert columns.first_step.tolist() == list(first)
-    assert columns.steps == total
-    assert columns.inputs == (x_of(total).data, k_of(total).data)
+    batch = read(sessions_pb2.StepRequest.FromString(message.SerializeToString()), TWO)
+    assert batch.rows == len(rows)
+    assert batch.handles == message.handles
+    assert batch.lengths == (b"" if set(steps) == {1} else message.lengths)
+    assert batch.first_step == message.first_step
+    assert batch.steps == total
+    assert batch.inputs == (x_of(total).data, k_of(total).data)
 
 
 def test_handles_of_calls():
@@ -216,9 +222,10 @@ def test_an_answer_in_full():
     AnswerWriter(ONE).write(
         Answer(
             done=True,
-            applied=np.array([3, 2**40]),
-            lengths=np.array([1, 2]),
-            outputs={"y": np.array([[1], [2], [3]], F4)},
+            applied=column("<u8", 3, 2**40),
+            lengths=column("<u4", 1, 2),
+            steps=3,
+            outputs=(column("<f4", 1, 2, 3),),
         ),
         response,
     )
@@ -238,11 +245,12 @@ def test_a_part_of_an_answer_with_failures():
     AnswerWriter(ONE).write(
         Answer(
             done=False,
-            rows=np.array([1, 4]),
-            status=np.array([0, RowStatus.BUSY], np.uint8),
-            applied=np.array([1, 0]),
-            lengths=np.array([1, 0]),
-            outputs={"y": np.array([[1]], F4)},
+            rows=column("<u4", 1, 4),
+            status=bytes([0, RowStatus.BUSY]),
+            applied=column("<u8", 1, 0),
+            lengths=column("<u4", 1, 0),
+            steps=1,
+            outputs=(column("<f4", 1),),
             errors=[(4, "full")],
             retry_after_ms=50,
         ),
