@@ -20,14 +20,14 @@ from carousel.wire import MANIFEST_FORMAT
 from carousel_exporter import __version__, manifest
 from carousel_exporter.errors import SettingsError, VerificationError
 from carousel_exporter.files import replacing
-from carousel_exporter.graph import BATCH, TIME, GraphBuilder, onnx_gates
-from carousel_exporter.network import PREVIOUS, SEEN, Architecture, cell_name, hidden_name
+from carousel_exporter.graph import BATCH, TIME, GraphBuilder
+from carousel_exporter.layers import Layer, Weights, add_layer, out
+from carousel_exporter.network import PREVIOUS, SEEN, Architecture
 from carousel_exporter.source import Source
 from carousel_exporter.verification import Report, verify
 from carousel_exporter.wording import counted, steps
 
 INPUT = "x"
-OUTPUT = "y"
 LENGTHS = "sequence_lens"
 
 
@@ -66,9 +66,11 @@ def build_model(source: Source) -> onnx.ModelProto:
     a = source.forecaster.architecture
     weights = {name: t.detach().numpy() for name, t in source.forecaster.state_dict().items()}
     g = GraphBuilder()
-    x = g.input(INPUT, [TIME, BATCH, a.features])
+    dtype = onnx.TensorProto.INT64 if a.vocabulary else onnx.TensorProto.FLOAT
+    x = g.input(INPUT, [TIME, BATCH, *_input_shape(a)], dtype=dtype)
     lengths = g.input(LENGTHS, [BATCH], dtype=onnx.TensorProto.INT32)
-    g.output(OUTPUT, [TIME, BATCH, a.width])
+    for name, width in a.parts.items():
+        g.output(name, [TIME, BATCH, width])
     for state in states(a):
         g.input(state.name, [BATCH, *state.shape])
         g.output(state.output, [BATCH, *state.shape])
@@ -76,48 +78,47 @@ def build_model(source: Source) -> onnx.ModelProto:
     if a.targets is not None:
         new = (out(PREVIOUS), out(SEEN))
         signal = g.differences(x, lengths, a.features, (PREVIOUS, SEEN), new)
+    if a.vocabulary:
+        table = g.constant("embedding", weights["embedding.weight"])  # (V, F)
+        signal = g.node("Gather", [table, x], "embedded", axis=0)  # (T, B) → (T, B, F)
     top = _normalise(g, signal, weights)
     for layer in range(a.layers):
-        h, c = hidden_name(layer), cell_name(layer)
-        names = (f"layer{layer}", out(h), out(c))
-        top = g.lstm(top, (h, c), lengths, _layer_weights(weights, layer), names)
+        top = add_layer(g, Layer(a, weights, layer), top, lengths)
     _answer(g, x, top, weights, a)
     return g.model("carousel_forecaster", ("carousel-export", __version__))
 
 
 def states(architecture: Architecture) -> list[manifest_pb2.StateSpec]:
     """Describe what a network carries from step to step."""
-    described: list[tuple[str, int, str]] = []
-    if architecture.targets is not None:
-        described += [
-            (PREVIOUS, architecture.features, "the last input, to take changes from"),
-            (SEEN, 1, "whether there was an input yet, 0 or 1"),
-        ]
-    for layer in range(architecture.layers):
-        described += [
-            (hidden_name(layer), architecture.hidden, f"hidden state of layer {layer}"),
-            (cell_name(layer), architecture.hidden, f"cell state of layer {layer}"),
-        ]
     return [
         manifest_pb2.StateSpec(
             name=name,
             output=out(name),
             dtype=tensor_pb2.DATA_TYPE_FLOAT32,
             shape=[size],
-            description=description,
+            description=_meaning(name),
         )
-        for name, size, description in described
+        for name, size in architecture.state_sizes().items()
     ]
 
 
-def out(state: str) -> str:
-    """Return the name of the output that holds a state after the run."""
-    return f"{state}_out"
+def _meaning(state: str) -> str:
+    if state == PREVIOUS:
+        return "the last input, to take changes from"
+    if state == SEEN:
+        return "whether there was an input yet, 0 or 1"
+    return f"{'hidden' if state[0] == 'h' else 'cell'} state of layer {state[1:]}"
+
+
+def _input_shape(a: Architecture) -> list[int]:
+    return [] if a.vocabulary else [a.features]
 
 
 def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
     """Return the manifest. Raises SettingsError where columns and sizes don't fit."""
     a = source.forecaster.architecture
+    if a.vocabulary and labels.columns:
+        raise SettingsError("--columns names columns, and the input is one token id a step.")
     columns = _columns("--columns", labels.columns or source.columns, a.features)
     answers = _columns("--answers", labels.answers or source.answers, a.width)
     horizon = source.horizon if labels.horizon is None else labels.horizon
@@ -137,33 +138,54 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
         name=labels.name,
         description=labels.description or _sentence(columns, answers, horizon),
         form=manifest_pb2.MODEL_FORM_SEQUENCE,
-        inputs=[
-            manifest_pb2.TensorSpec(
-                name=INPUT,
-                dtype=tensor_pb2.DATA_TYPE_FLOAT32,
-                shape=[a.features],
-                columns=columns,
-                # A unit stands for all columns: it is the answers', so the inputs have it where
-                # they are the same columns.
-                unit=unit if set(columns) == set(answers) else "",
-                description="one observation",
-            )
-        ],
-        outputs=[
-            manifest_pb2.TensorSpec(
-                name=OUTPUT,
-                dtype=tensor_pb2.DATA_TYPE_FLOAT32,
-                shape=[a.width],
-                columns=answers,
-                unit=unit,
-                description=f"forecast {steps(horizon)} ahead" if horizon else "answer to the step",
-            )
-        ],
+        # A unit stands for all columns: it is the answers', so the inputs have it where they are
+        # the same columns.
+        inputs=[_input(a, columns, unit if columns and set(columns) == set(answers) else "")],
+        outputs=_outputs(a, answers, unit, horizon),
         states=states(a),
         sequence_lens=LENGTHS,
         horizon=horizon,
         provenance=source.provenance | versions,
     )
+
+
+def _input(a: Architecture, columns: list[str], unit: str) -> manifest_pb2.TensorSpec:
+    if a.vocabulary:
+        return manifest_pb2.TensorSpec(
+            name=INPUT,
+            dtype=tensor_pb2.DATA_TYPE_INT64,
+            minimum=0,
+            maximum=a.vocabulary - 1,
+            description="one token id",
+        )
+    return manifest_pb2.TensorSpec(
+        name=INPUT,
+        dtype=tensor_pb2.DATA_TYPE_FLOAT32,
+        shape=_input_shape(a),
+        columns=columns,
+        unit=unit,
+        description="one observation",
+    )
+
+
+def _outputs(
+    a: Architecture, answers: list[str], unit: str, horizon: int
+) -> list[manifest_pb2.TensorSpec]:
+    specs, start = [], 0
+    description = f"forecast {steps(horizon)} ahead" if horizon else "answer to the step"
+    for name, width in a.parts.items():
+        specs.append(
+            manifest_pb2.TensorSpec(
+                name=name,
+                dtype=tensor_pb2.DATA_TYPE_FLOAT32,
+                shape=[width],
+                columns=answers[start : start + width],
+                unit=unit,
+                description=description,
+            )
+        )
+        start += width
+    return specs
 
 
 def _sentence(columns: Sequence[str], answers: Sequence[str], horizon: int) -> str:
@@ -181,18 +203,7 @@ def _columns(option: str, names: Sequence[str], size: int) -> list[str]:
     return list(names)
 
 
-def _layer_weights(
-    weights: dict[str, np.ndarray], layer: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return W (4H, F), R (4H, H) and the biases Wb and Rb end to end (8H,), in ONNX's order."""
-    W, R = (onnx_gates(weights[f"lstm.weight_{kind}_l{layer}"]) for kind in ("ih", "hh"))
-    if f"lstm.bias_ih_l{layer}" not in weights:
-        return W, R, None
-    biases = [onnx_gates(weights[f"lstm.bias_{kind}_l{layer}"]) for kind in ("ih", "hh")]
-    return W, R, np.concatenate(biases)
-
-
-def _normalise(g: GraphBuilder, signal: str, weights: dict[str, np.ndarray]) -> str:
+def _normalise(g: GraphBuilder, signal: str, weights: Weights) -> str:
     if _is_neutral(weights, "input"):
         return signal
     mean = g.constant("input_mean", weights["input_mean"])
@@ -200,10 +211,8 @@ def _normalise(g: GraphBuilder, signal: str, weights: dict[str, np.ndarray]) -> 
     return g.node("Div", [g.node("Sub", [signal, mean], "centred"), scale], "normalised")
 
 
-def _answer(
-    g: GraphBuilder, x: str, top: str, weights: dict[str, np.ndarray], a: Architecture
-) -> None:
-    """Add the head, (T, B, H) to (T, B, O), and bring its answer back to plain units."""
+def _answer(g: GraphBuilder, x: str, top: str, weights: Weights, a: Architecture) -> None:
+    """Add the head, (T, B, H) to (T, B, O), bring its answer to plain units, and cut it up."""
     operations: list[tuple[str, str]] = []
     if a.outputs:
         operations.append(("MatMul", g.constant("head.W", weights["head.weight"].T)))
@@ -216,12 +225,22 @@ def _answer(
         places = g.constant("targets", a.targets, np.int64)
         now = g.node("Gather", [x, places], "target_now", axis=2)  # (T, B, O)
         operations.append(("Add", now))
+    if len(a.parts) > 1:
+        operations.append(("Split", g.constant("parts", list(a.parts.values()), np.int64)))
     for place, (operator, operand) in enumerate(operations[:-1]):
         top = g.node(operator, [top, operand], f"answer{place}")
-    last = operations[-1] if operations else ("Identity", "")
-    g.node(last[0], [name for name in (top, last[1]) if name], OUTPUT)
+    last, operand = operations[-1] if operations else ("Identity", "")
+    taken = next((name for name in a.parts if g.has(name)), None)
+    if taken is not None:
+        raise SettingsError(
+            f"A head can't be called {taken!r}, which is the name of something else in a model "
+            "file: choose another with --map OLD=head.NAME."
+        )
+    axis = {"axis": 2} if last == "Split" else {}
+    inputs = [name for name in (top, operand) if name]
+    g.nodes(last, inputs, list(a.parts), name=next(iter(a.parts)), **axis)
 
 
-def _is_neutral(weights: dict[str, np.ndarray], side: str) -> bool:
+def _is_neutral(weights: Weights, side: str) -> bool:
     """Tell whether a normalisation changes nothing."""
     return bool((weights[f"{side}_mean"] == 0).all() and (weights[f"{side}_scale"] == 1).all())

@@ -35,8 +35,9 @@ def evaluate(forecaster: Forecaster, task: Task, *, season: int | None = None) -
     """
     samples = part_of_samples(task, "test")
     truth = task.truth[task.horizon :][samples]
+    own = forecaster.architecture.kind.title
     forecasts = {
-        "LSTM": forecast(forecaster, task)[samples],
+        own: forecast(forecaster, task)[samples],
         "persistence": persistence(task.truth, task.horizon)[samples],
     }
     if season is not None:
@@ -45,7 +46,7 @@ def evaluate(forecaster: Forecaster, task: Task, *, season: int | None = None) -
     return Evaluation(
         start=samples.start + task.horizon,
         truth=truth,
-        forecast=forecasts["LSTM"],
+        forecast=forecasts[own],
         scores={name: score(values, truth) for name, values in forecasts.items()},
     )
 

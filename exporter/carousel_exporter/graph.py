@@ -1,4 +1,4 @@
-"""Building blocks of ONNX graphs: a builder that names things, an LSTM layer, differences.
+"""Building blocks of ONNX graphs: a builder that names things, and differences of a series.
 
 Operators are described at https://onnx.ai/onnx/operators/. Every array is time-major.
 """
@@ -37,12 +37,12 @@ class GraphBuilder:
 
     def input(self, name: str, dims: Dims, *, dtype: int = TensorProto.FLOAT) -> str:
         """Declare an input of the graph."""
-        self._inputs.append(helper.make_tensor_value_info(name, dtype, list(dims)))
+        self._inputs.append(value_info(name, dims, dtype=dtype))
         return name
 
     def output(self, name: str, dims: Dims, *, dtype: int = TensorProto.FLOAT) -> str:
         """Declare an output of the graph."""
-        self._outputs.append(helper.make_tensor_value_info(name, dtype, list(dims)))
+        self._outputs.append(value_info(name, dims, dtype=dtype))
         return name
 
     def constant(self, name: str, value: ArrayLike, dtype: Any = np.float32) -> str:
@@ -53,44 +53,32 @@ class GraphBuilder:
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add an operator with one output, which is also the node's name."""
-        self._nodes.append(
-            helper.make_node(operator, list(inputs), [output], name=output, **attributes)
-        )
+        self.nodes(operator, inputs, [output], name=output, **attributes)
         return output
 
-    def lstm(
+    def nodes(
         self,
-        x: str,
-        state: tuple[str, str],
-        lengths: str,
-        weights: tuple[np.ndarray, np.ndarray, np.ndarray | None],
-        names: tuple[str, str, str],
-    ) -> str:
-        """Add an LSTM layer: x (T, B, F) to `names[0]` (T, B, H), state in and out (B, H) each.
-
-        `state` and the last two `names` are h and c. `weights` are W (4H, F), R (4H, H) and the
-        biases Wb and Rb end to end (8H,) or None, with gates in ONNX's order i, o, f, c.
-        """
-        W, R, B = weights
-        top, new_h, new_c = names
-        axis0 = self._axis(0)
-        h, c = (self.node("Unsqueeze", [s, axis0], f"{top}.{s}") for s in state)  # (1, B, H)
-        outputs = [f"{top}.Y", f"{top}.Y_h", f"{top}.Y_c"]
-        inputs = [
-            x,
-            self.constant(f"{top}.W", W[None]),
-            self.constant(f"{top}.R", R[None]),
-            "" if B is None else self.constant(f"{top}.B", B[None]),
-            lengths,
-            h,
-            c,
-        ]
+        operator: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        name: str,
+        **attributes: Any,
+    ) -> None:
+        """Add an operator with several outputs."""
         self._nodes.append(
-            helper.make_node("LSTM", inputs, outputs, name=f"{top}.lstm", hidden_size=R.shape[1])
+            helper.make_node(operator, list(inputs), list(outputs), name=name, **attributes)
         )
-        self.node("Squeeze", [outputs[1], axis0], new_h)  # (B, H)
-        self.node("Squeeze", [outputs[2], axis0], new_c)  # (B, H)
-        return self.node("Squeeze", [outputs[0], self._axis(1)], top)  # (T, 1, B, H) → (T, B, H)
+
+    def has(self, name: str) -> bool:
+        """Tell whether an input, a constant, or a node (and so its one output) has this name."""
+        named: list[Any] = [*self._inputs, *self._constants, *self._nodes]
+        return any(each.name == name for each in named)
+
+    def axis(self, axis: int) -> str:
+        """Return the constant that names an axis; there is one for all nodes."""
+        name = f"axis{axis}"
+        return name if self.has(name) else self.constant(name, [axis], np.int64)
 
     def differences(
         self, x: str, lengths: str, features: int, states: tuple[str, str], new: tuple[str, str]
@@ -121,7 +109,7 @@ class GraphBuilder:
         wide = self.constant("changes.width", [1, 1, features], np.int64)
         index = self.node("Expand", [column, wide], "changes.index")  # (1, B, F)
         kept = self.node("GatherElements", [x, index], "changes.kept", axis=0)  # (1, B, F)
-        self.node("Squeeze", [kept, self._axis(0)], new[0])  # (B, F)
+        self.node("Squeeze", [kept, self.axis(0)], new[0])  # (B, F)
         self.node("Max", [seen, self.constant("changes.some", 1.0)], new[1])  # (B, 1)
         return self.node("Sub", [x, shifted], "changes")
 
@@ -140,14 +128,7 @@ class GraphBuilder:
         onnx.checker.check_model(model, full_check=True)
         return model
 
-    def _axis(self, axis: int) -> str:
-        name = f"axis{axis}"
-        if all(constant.name != name for constant in self._constants):
-            self.constant(name, [axis], np.int64)
-        return name
 
-
-def onnx_gates(weight: np.ndarray) -> np.ndarray:
-    """Put the gates on axis 0, (4H, …), from PyTorch's order i, f, g, o into ONNX's i, o, f, c."""
-    i, f, g, o = np.split(weight, 4)
-    return np.concatenate([i, o, f, g])
+def value_info(name: str, dims: Dims, *, dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    """Describe an input or output of a graph."""
+    return helper.make_tensor_value_info(name, dtype, list(dims))

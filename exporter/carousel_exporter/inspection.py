@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,8 @@ class Inspection:
 
     `parameters` counts floating-point constants. `multiply_adds` counts those of one step of one
     session in matrix products with constant weights (recurrent layers, MatMul, Gemm), which are
-    all but a few of its operations. `operators` counts the graph's nodes by type.
+    all but a few of its operations. `operators` counts the graph's nodes by type. The body of a
+    loop over time counts as a step of it.
     """
 
     manifest: manifest_pb2.ModelManifest
@@ -61,14 +63,22 @@ def inspect(path: Path) -> Inspection:
         parameters=sum(
             math.prod(tensor.dims) for tensor in model.graph.initializer if _is_float(tensor)
         ),
-        multiply_adds=sum(_multiply_adds(node, sizes) for node in model.graph.node),
-        operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+        multiply_adds=sum(_multiply_adds(node, sizes) for node in _nodes(model.graph)),
+        operators=dict(Counter(node.op_type for node in _nodes(model.graph)).most_common()),
     )
 
 
 def state_bytes(spec: manifest_pb2.StateSpec) -> int:
     """Return the bytes that a state takes in one session."""
     return math.prod(spec.shape) * np.dtype(NUMPY_DTYPES[spec.dtype]).itemsize
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.name == "body":
+                yield from _nodes(attribute.g)
 
 
 def _multiply_adds(node: onnx.NodeProto, sizes: dict[str, tuple[int, ...]]) -> int:

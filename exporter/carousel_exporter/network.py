@@ -1,4 +1,4 @@
-"""The network that is trained and exported: normalisation, LSTM layers, a linear head, all as one.
+"""The network that is trained and exported: normalisation, recurrent layers, a linear head, as one.
 
 It takes and gives plain units, and its state is named and laid out as in the model file, so it is
 the reference that a model file is proved against. docs/lstm.md has the equations.
@@ -6,11 +6,18 @@ the reference that a model file is proved against. docs/lstm.md has the equation
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from carousel.v1.manifest_pb2 import ModelManifest
+from carousel_exporter.cells import CELLS, LSTM, Cell
+
+#: Name of the answer where the heads have none of their own.
+ANSWER = "y"
 #: Names of the states that changes mode adds, and of layer k's.
 PREVIOUS = "previous"
 SEEN = "seen"
@@ -34,7 +41,12 @@ class Architecture:
 
     `features` is F, `hidden` H. `outputs` is O, or 0 where there is no head and the answer is the
     top layer's h. `targets` are the places of the targets among the features in changes mode,
-    and None in levels mode. `dropout` acts between layers, in training only.
+    and None in levels mode. `dropout` acts between layers, in training only. `cell` is a key of
+    CELLS, `nonlinearity` one of NONLINEARITIES (only a plain RNN has a choice). `projection` is
+    the length of an LSTM's h where that is projected (nn.LSTM's proj_size), and 0 where it isn't.
+    `vocabulary` is above 0 where the input is a token id below it, and an embedding of F numbers
+    stands in front. `heads` are names and widths of the parts of the answer, in order; empty where
+    it is one.
     """
 
     features: int
@@ -45,15 +57,47 @@ class Architecture:
     dropout: float = 0.0
     bias: bool = True
     head_bias: bool = True
+    cell: str = LSTM.name
+    nonlinearity: str = "tanh"
+    projection: int = 0
+    vocabulary: int = 0
+    heads: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def kind(self) -> Cell:
+        """The kind of the recurrent layers."""
+        return CELLS[self.cell]
+
+    @property
+    def top(self) -> int:
+        """The length of a layer's h, which is also its answer."""
+        return self.projection or self.hidden
 
     @property
     def width(self) -> int:
-        """The length of an answer's last axis."""
-        return self.outputs or self.hidden
+        """The length of an answer's last axis, of all parts together."""
+        return self.outputs or self.top
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Names and widths of the outputs that the answer is cut into, in order."""
+        return dict(self.heads) or {ANSWER: self.width}
+
+    def state_sizes(self) -> dict[str, int]:
+        """Return the length of each state of a session, by name."""
+        sizes = {PREVIOUS: self.features, SEEN: 1} if self.targets is not None else {}
+        for layer in range(self.layers):
+            sizes[hidden_name(layer)] = self.top
+            if self.kind.has_cell_state:
+                sizes[cell_name(layer)] = self.hidden
+        return sizes
 
 
 class Forecaster(nn.Module):
-    """Maps plain-units inputs (T, B, F) to plain-units answers (T, B, O), carrying a state."""
+    """Maps plain-units inputs (T, B, F) to plain-units answers (T, B, O), carrying a state.
+
+    With an embedding the inputs are token ids, (T, B).
+    """
 
     input_mean: Tensor
     input_scale: Tensor
@@ -62,30 +106,25 @@ class Forecaster(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.lstm = nn.LSTM(
-            architecture.features,
-            architecture.hidden,
-            architecture.layers,
-            bias=architecture.bias,
-            dropout=architecture.dropout if architecture.layers > 1 else 0.0,
-        )
-        self.head = (
-            nn.Linear(architecture.hidden, architecture.outputs, bias=architecture.head_bias)
-            if architecture.outputs
-            else None
-        )
-        self.register_buffer("input_mean", torch.zeros(architecture.features))
-        self.register_buffer("input_scale", torch.ones(architecture.features))
-        self.register_buffer("output_mean", torch.zeros(architecture.width))
-        self.register_buffer("output_scale", torch.ones(architecture.width))
+        self.architecture = a = architecture
+        self.embedding = nn.Embedding(a.vocabulary, a.features) if a.vocabulary else None
+        self.add_module(a.cell, _layers(a))
+        self.head = nn.Linear(a.top, a.outputs, bias=a.head_bias) if a.outputs else None
+        self.register_buffer("input_mean", torch.zeros(a.features))
+        self.register_buffer("input_scale", torch.ones(a.features))
+        self.register_buffer("output_mean", torch.zeros(a.width))
+        self.register_buffer("output_scale", torch.ones(a.width))
+
+    @property
+    def recurrent(self) -> nn.RNNBase:
+        """The recurrent layers; their keys begin with the cell's name."""
+        module = self.get_submodule(self.architecture.cell)
+        assert isinstance(module, nn.RNNBase)
+        return module
 
     def initial_state(self, batch: int) -> State:
         """Return the state of `batch` new sessions: zeros, batch on axis 0."""
-        a = self.architecture
-        sizes = {PREVIOUS: a.features, SEEN: 1} if a.targets is not None else {}
-        for layer in range(a.layers):
-            sizes |= {hidden_name(layer): a.hidden, cell_name(layer): a.hidden}
+        sizes = self.architecture.state_sizes()
         return {name: self.input_mean.new_zeros(batch, size) for name, size in sizes.items()}
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -100,14 +139,60 @@ class Forecaster(nn.Module):
         """Do as `forward` does, but answer in the units of the loss: (T, B, O), mean 0, scale 1."""
         old = self.initial_state(x.shape[1]) if state is None else state
         signal, new = self._differences(x, old) if self._in_changes else (x, {})
+        if self.embedding is not None:
+            signal = self.embedding(x)  # (T, B) → (T, B, F)
         z = (signal - self.input_mean) / self.input_scale  # (T, B, F)
+        top, carried = self._run_layers(z, old)  # (T, B, H)
+        return (top if self.head is None else self.head(top)), new | carried
+
+    def _run_layers(self, z: Tensor, old: State) -> tuple[Tensor, State]:
         layers = range(self.architecture.layers)
         h = torch.stack([old[hidden_name(layer)] for layer in layers])  # (L, B, H)
-        c = torch.stack([old[cell_name(layer)] for layer in layers])  # (L, B, H)
-        top, (h, c) = self.lstm(z, (h, c))  # top: (T, B, H)
-        for layer in layers:
-            new |= {hidden_name(layer): h[layer], cell_name(layer): c[layer]}
-        return (top if self.head is None else self.head(top)), new
+        new: State = {}
+        if self.architecture.kind.has_cell_state:
+            c = torch.stack([old[cell_name(layer)] for layer in layers])  # (L, B, H)
+            with warnings.catch_warnings():
+                # PyTorch tells which of its kernels it takes for projections; they all are right.
+                warnings.filterwarnings("ignore", "LSTM with projections")
+                top, (h, c) = self.recurrent(z, (h, c))
+            new = {cell_name(layer): c[layer] for layer in layers}
+        else:
+            top, h = self.recurrent(z, h)
+        return top, new | {hidden_name(layer): h[layer] for layer in layers}
+
+    def misfit(self, manifest: ModelManifest) -> str:
+        """Say how a model file's inputs and outputs differ from this network's; empty if not."""
+        a = self.architecture
+        own = [[] if a.vocabulary else [a.features]], [[size] for size in a.parts.values()]
+        theirs = tuple(
+            [list(t.shape) for t in kind] for kind in (manifest.inputs, manifest.outputs)
+        )
+        if own != theirs:
+            return (
+                f"the network maps {_words(own[0])} to {_words(own[1])}, and the model file "
+                f"{_words(theirs[0])} to {_words(theirs[1])}"
+            )
+        names = [spec.name for spec in manifest.outputs]
+        if names != [*a.parts]:
+            return (
+                f"the network answers {', '.join(a.parts)}, and the model file {', '.join(names)}"
+            )
+        return ""
+
+    @torch.inference_mode()
+    def advance(
+        self, chunk: dict[str, np.ndarray], state: dict[str, np.ndarray] | None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run a chunk of one session, as numpy arrays: inputs and answers (T, …), states (…)."""
+        (x,) = chunk.values()
+        old = {n: torch.tensor(value[None]) for n, value in state.items()} if state else None
+        y, new = self(torch.tensor(x[:, None]), old)
+        parts = self.architecture.parts
+        answers = zip(parts, torch.split(y[:, 0], list(parts.values()), dim=-1), strict=True)
+        return (
+            {name: part.numpy() for name, part in answers},
+            {name: value[0].numpy() for name, value in new.items()},
+        )
 
     @property
     def _in_changes(self) -> bool:
@@ -121,24 +206,39 @@ class Forecaster(nn.Module):
         return x - before, {PREVIOUS: x[-1], SEEN: torch.ones_like(state[SEEN])}
 
 
+def _layers(a: Architecture) -> nn.RNNBase:
+    sizes = (a.features, a.hidden, a.layers)
+    dropout = a.dropout if a.layers > 1 else 0.0
+    if a.cell == "gru":
+        return nn.GRU(*sizes, bias=a.bias, dropout=dropout)
+    if a.cell == "rnn":
+        return nn.RNN(*sizes, a.nonlinearity, bias=a.bias, dropout=dropout)
+    return nn.LSTM(*sizes, bias=a.bias, dropout=dropout, proj_size=a.projection)
+
+
+def _words(shapes: list[list[int]]) -> str:
+    return ", ".join(map(str, shapes))
+
+
 @torch.no_grad()
 def initialise(forecaster: Forecaster) -> None:
-    """Set the LSTM's weights to values from which it learns well; draws from torch's generator.
+    """Set the recurrent weights to values that learn well; draws from torch's generator.
 
     Recurrent weights: orthogonal for each gate (Saxe et al. 2014), so that gradients neither grow
     nor vanish at the start. Input weights: Glorot and Bengio 2010, for each gate. Biases 0, but
-    the forget gate's 1 (Gers et al. 2000; Jozefowicz et al. 2015), so that the cell remembers
-    until it learns to forget. PyTorch adds two biases: one holds the 1, the other stays 0.
+    1 for the gate that keeps the old state (an LSTM's forget gate: Gers et al. 2000; Jozefowicz
+    et al. 2015; a GRU's update gate likewise), so that a layer remembers until it learns to
+    forget. PyTorch adds two biases: one holds the 1, the other stays 0.
     """
-    hidden = forecaster.architecture.hidden
-    for name, parameter in forecaster.lstm.named_parameters():
+    a = forecaster.architecture
+    for name, parameter in forecaster.recurrent.named_parameters():
         if name.startswith("weight_hh"):
-            for gate in parameter.chunk(4):
+            for gate in parameter.chunk(a.kind.gates):
                 nn.init.orthogonal_(gate)
         elif name.startswith("weight_ih"):
-            for gate in parameter.chunk(4):
+            for gate in parameter.chunk(a.kind.gates):
                 nn.init.xavier_uniform_(gate)
-        else:
+        elif name.startswith("bias"):
             parameter.zero_()
-            if name.startswith("bias_ih"):
-                parameter[hidden : 2 * hidden] = 1.0  # gates are i, f, g, o
+            if name.startswith("bias_ih") and a.kind.biased_to_keep is not None:
+                parameter.view(a.kind.gates, a.hidden)[a.kind.biased_to_keep] = 1.0

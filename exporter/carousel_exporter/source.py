@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from carousel_exporter import checkpoint, foreign
+from carousel_exporter import checkpoint, foreign, recognition
 from carousel_exporter.checkpoint import Checkpoint
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.manifest import TensorStatistics
@@ -56,22 +56,29 @@ def use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def read_source(path: Path, renames: Sequence[str] = (), scaling: Scaling | None = None) -> Source:
+def read_source(
+    path: Path,
+    renames: Sequence[str] = (),
+    scaling: Scaling | None = None,
+    *,
+    nonlinearity: str | None = None,
+) -> Source:
     """Read a checkpoint of ours or a network made by others, whichever the file holds.
 
-    `renames` are OLD=NEW pairs and `scaling` the normalisation, for the latter only. Raises
-    CheckpointError, SettingsError.
+    `renames` are OLD=NEW pairs, `scaling` the normalisation and `nonlinearity` what a plain RNN
+    squashes with, for the latter only. Raises CheckpointError, SettingsError.
     """
     tensors = foreign.read_tensors(path)
     origin = {"weights": path.name, "weights_sha256": sha256(path), "torch": torch.__version__}
     if checkpoint.FORMAT_KEY in tensors:
-        if renames or scaling:
+        if renames or scaling or nonlinearity:
             raise SettingsError(
-                f"{path} is a checkpoint of carousel-export: it needs no --map and no scaling."
+                f"{path} is a checkpoint of carousel-export: it needs no --map, no scaling and no "
+                "--nonlinearity."
             )
         return _own_source(checkpoint.parse(tensors, path), origin)
     tensors = foreign.rename(foreign.unwrap(tensors), foreign.parse_renames(renames))
-    forecaster = foreign.recognise(tensors)
+    forecaster = recognition.recognise(tensors, nonlinearity)
     statistics = _rescale(forecaster, scaling) if scaling else {}
     return Source(forecaster, statistics=statistics, provenance=origin)
 
@@ -104,6 +111,11 @@ def _own_source(own: Checkpoint, origin: dict[str, str]) -> Source:
 
 def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatistics]:
     """Put a scaling into the network's buffers, and return what it says of usual values."""
+    a = forecaster.architecture
+    if a.vocabulary and (scaling.mean or scaling.scale):
+        raise SettingsError(
+            "--mean and --scale are for inputs of numbers, and this network takes token ids."
+        )
     for name in ("mean", "scale", "output_mean", "output_scale"):
         values: tuple[float, ...] = getattr(scaling, name)
         buffer: torch.Tensor = getattr(forecaster, name if "_" in name else f"input_{name}")
@@ -116,10 +128,11 @@ def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatis
             raise SettingsError(f"--{name.replace('_', '-')} must not hold a 0.")
         if values:
             buffer.copy_(torch.tensor(values))
-    return {
-        "x": {
-            "mean": forecaster.input_mean.tolist(),
-            "scale": forecaster.input_scale.abs().tolist(),
-        },
-        "y": {"scale": forecaster.output_scale.abs().tolist()},
+    usual: dict[str, TensorStatistics] = {}
+    if not a.vocabulary:
+        scale = forecaster.input_scale.abs().tolist()
+        usual["x"] = {"mean": forecaster.input_mean.tolist(), "scale": scale}
+    scales = torch.split(forecaster.output_scale.abs(), list(a.parts.values()))
+    return usual | {
+        name: {"scale": part.tolist()} for name, part in zip(a.parts, scales, strict=True)
     }

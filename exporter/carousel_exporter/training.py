@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from carousel_exporter.cells import CELLS, LSTM
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.network import Architecture, Forecaster, State, initialise
 from carousel_exporter.task import Task, part_of_samples
@@ -27,12 +28,16 @@ RATE_PATIENCE = 1 / 3
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train. `window` is in steps, `batch` in streams, `patience` in epochs."""
+    """How to train. `window` is in steps, `batch` in streams, `patience` in epochs.
+
+    `cell` is a key of CELLS; a plain RNN squashes with tanh.
+    """
 
     window: int = 64
     batch: int = 8
     layers: int = 1
     hidden: int = 64
+    cell: str = LSTM.name
     dropout: float = 0.0
     epochs: int = 300
     learning_rate: float = 3e-3
@@ -45,6 +50,8 @@ class TrainingSettings:
         for name in ("window", "batch", "layers", "hidden", "epochs", "patience"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.cell not in CELLS:
+            raise SettingsError(f"cell must be {' or '.join(CELLS)}, not {self.cell!r}.")
         if not 0 <= self.dropout < 1:
             raise SettingsError(f"dropout must be at least 0 and below 1, not {self.dropout:g}.")
         if self.dropout and self.layers == 1:
@@ -100,6 +107,7 @@ def build_forecaster(task: Task, settings: TrainingSettings) -> Forecaster:
             outputs=len(task.targets),
             targets=task.places,
             dropout=settings.dropout,
+            cell=settings.cell,
         )
     )
     initialise(forecaster)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from carousel_exporter.manifest import load_model, read_manifest, read_statistic
 from carousel_exporter.runner import Arrays, Runner
 from carousel_exporter.samples import random_rows, real_rows
 
-if TYPE_CHECKING:  # torch takes seconds to import, and most verifications need none
-    from carousel_exporter.network import Forecaster
-
 #: The largest difference allowed, relative to max(1, |reference|), by the width of a float; other
 #: types must be equal. Single precision: what Carousel calls equal. The others: as many units in
 #: the last place, give or take.
@@ -29,6 +26,18 @@ TOLERANCE: Final = {2: 1e-2, 4: 1e-5, 8: 1e-13}
 
 Session = tuple[Arrays, Arrays]
 """All answers of a session, (T, …) each, and its last state."""
+
+
+class Reference(Protocol):
+    """A network in PyTorch that a model file must equal."""
+
+    def misfit(self, manifest: manifest_pb2.ModelManifest) -> str:
+        """Say how a model file's inputs and outputs differ from the network's; empty if not."""
+        ...
+
+    def advance(self, chunk: Arrays, state: Arrays | None) -> tuple[Arrays, Arrays]:
+        """Run a chunk of one session, inputs and answers (T, …), states (…); None is a new one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Report:
 def verify(
     path: Path,
     *,
-    against: Forecaster | None = None,
+    against: Reference | None = None,
     data: Path | None = None,
     rows: int = 5,
     steps: int = 48,
@@ -130,7 +139,7 @@ def verify(
     if runner.manifest.max_batch == 1:
         del ways["all rows in one batch"], ways["ragged batches, random order"]
     if against is not None:
-        ways["PyTorch"] = lambda: run_torch(against, runner, sessions)
+        ways["PyTorch"] = lambda: run_reference(against, runner, sessions, rng)
     checks = [compare(name, reference, way(), floors) for name, way in ways.items()]
     return Report(tuple(checks), tuple(_notes(manifest, against, checks)))
 
@@ -174,23 +183,26 @@ def run_ragged(
     return [(_joined(row), state) for row, state in zip(parts, states, strict=True)]
 
 
-def run_torch(forecaster: Forecaster, runner: Runner, sessions: Sequence[Arrays]) -> list[Session]:
-    """Run whole sequences through PyTorch, each alone; states that the file hasn't are left out."""
-    import torch  # noqa: PLC0415 - as above
+def run_reference(
+    network: Reference, runner: Runner, sessions: Sequence[Arrays], rng: np.random.Generator
+) -> list[Session]:
+    """Run sessions through PyTorch, each alone, in random chunks with the state carried over.
 
-    a = forecaster.architecture
-    (x, *others), (y, *more) = runner.manifest.inputs, runner.manifest.outputs
-    if others or more or list(x.shape) != [a.features] or list(y.shape) != [a.width]:
-        raise ModelFileError(
-            f"The network maps {a.features} features to {a.width} answers, and the model file "
-            f"{list(x.shape)} to {list(y.shape)}: --against names another network."
-        )
+    States that the file hasn't are left out.
+    """
+    if misfit := network.misfit(runner.manifest):
+        raise ModelFileError(f"The file is of another network: {misfit}.")
     results = []
     for session in sessions:
-        with torch.inference_mode():
-            answer, state = forecaster(torch.tensor(session[x.name][:, None]))
-        states = {name: state[name][0].numpy() for name in runner.states if name in state}
-        results.append(({y.name: answer[:, 0].numpy()}, states))
+        state: Arrays | None = None
+        parts, start = [], 0
+        for length in random_cuts(len(next(iter(session.values()))), rng):
+            chunk = {name: array[start : start + length] for name, array in session.items()}
+            answer, state = network.advance(chunk, state)
+            parts.append(answer)
+            start += length
+        states = {name: state[name] for name in runner.states if state and name in state}
+        results.append((_joined(parts), states))
     return results
 
 
@@ -247,7 +259,7 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 
 def _notes(
-    manifest: manifest_pb2.ModelManifest, against: Forecaster | None, checks: Sequence[Check]
+    manifest: manifest_pb2.ModelManifest, against: Reference | None, checks: Sequence[Check]
 ) -> list[str]:
     notes = []
     if manifest.max_batch == 1:

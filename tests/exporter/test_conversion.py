@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from carousel.v1 import manifest_pb2, tensor_pb2
 from carousel.wire import MANIFEST_KEY
-from carousel_exporter import conversion, verification
+from carousel_exporter import conversion, layers, verification
 from carousel_exporter.conversion import Labels
 from carousel_exporter.errors import SettingsError, VerificationError
 from carousel_exporter.manifest import load_model, read_manifest
@@ -205,7 +205,7 @@ def test_an_lstm_alone_needs_no_other_arithmetic(tmp_path):
 
 
 def test_nothing_is_written_where_the_numbers_are_wrong(tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "onnx_gates", lambda weight: weight)  # PyTorch's order kept
+    monkeypatch.setattr(layers, "onnx_gates", lambda weight, places: weight)  # PyTorch's order kept
     path = tmp_path / "m.onnx"
     path.write_bytes(b"the old one")
     with pytest.raises(VerificationError, match=r"was not written.*PyTorch"):

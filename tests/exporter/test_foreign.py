@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from carousel_exporter import foreign
+from carousel_exporter import foreign, recognition
 from carousel_exporter.conversion import Labels, convert
 from carousel_exporter.errors import CheckpointError, SettingsError
 from carousel_exporter.source import Scaling, read_source
@@ -121,9 +121,17 @@ def dictionary(**changes):
     ("tensors", "words"),
     [
         (nn.LSTM(3, 4, bidirectional=True).state_dict(), ["bidirectional", "weight_ih_l0_reverse"]),
-        (nn.LSTM(3, 4, proj_size=2).state_dict(), ["weight_hr_l0", "proj_size"]),
-        (nn.GRU(3, 4).state_dict(), ["[4*H, H]", "[12, 4]", "GRU"]),
-        (nn.RNN(3, 4).state_dict(), ["[4, 4]", "plain RNN"]),
+        (nn.GRU(3, 4, bidirectional=True).state_dict(), ["bidirectional", "not come yet"]),
+        (dictionary(lstm__weight_hh_l0=torch.ones(16, 8)), ["[16, 8]", "[4*H, H]", "[3*H, H]"]),
+        (dictionary(lstm__weight_hr_l1=torch.ones(4, 8)), ["'lstm.weight_hr_l1'"]),
+        (
+            dictionary(embedding__weight=torch.ones(9, 4)),
+            ["'embedding.weight'", "[9, 3]", "[9, 4]"],
+        ),
+        (
+            dictionary(head__extra__weight=torch.ones(1, 8)),
+            ["without a name beside 'head.extra'", "--map OLD=head.NAME"],
+        ),
         (nn.Linear(3, 4).state_dict(), ["nn.LSTM", "weight, bias"]),
         ({}, ["none"]),
         (dictionary(lstm__bias_hh_l1=None), ["'lstm.bias_hh_l1' is missing", "[32]"]),
@@ -138,19 +146,33 @@ def dictionary(**changes):
         (dictionary(epoch=3), ["'epoch'", "of type int"]),
         (
             {f"{name}.{key}": v for name in "ab" for key, v in nn.LSTM(3, 4).state_dict().items()},
-            ["several recurrent layers", "'a', 'b'", "--map"],
+            ["several recurrent layers", "'a', 'b'", "--map NAME=lstm (or gru, or rnn)"],
         ),
     ],
 )
 def test_each_refusal_names_the_key_and_says_why(tensors, words):
     with pytest.raises(CheckpointError) as caught:
-        foreign.recognise(tensors)
+        recognition.recognise(tensors)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("layers", "nonlinearity", "words"),
+    [
+        (nn.RNN(3, 4), None, "plain RNN.*don't tell.*--nonlinearity tanh or relu"),
+        (nn.RNN(3, 4), "sigmoid", "takes tanh or relu, not 'sigmoid'"),
+        (nn.GRU(3, 4), "tanh", "this is a GRU: leave it out"),
+        (nn.LSTM(3, 4), "relu", "this is an LSTM: leave it out"),
+    ],
+)
+def test_what_a_plain_rnn_squashes_with_must_be_said_and_of_no_other(layers, nonlinearity, words):
+    with pytest.raises(SettingsError, match=words):
+        recognition.recognise(layers.state_dict(), nonlinearity)
 
 
 def test_an_unnamed_head_is_suggested(theirs):
     with pytest.raises(CheckpointError, match="add --map fc=head"):
-        foreign.recognise(theirs.state_dict())
+        recognition.recognise(theirs.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ def convert(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="A checkpoint of `train`, or the state_dict of an nn.LSTM (and Linear head) as "
-            ".pt, .pth or .safetensors."
+            help="A checkpoint of `train`, or the state_dict of an nn.LSTM, nn.GRU or nn.RNN (and "
+            "embedding and Linear heads) as .pt, .pth or .safetensors."
         ),
     ],
     *,
@@ -27,8 +27,16 @@ def convert(
         typer.Option(
             "--map",
             metavar="OLD=NEW",
-            help="Rename a key, or the part of keys before a dot; repeat for more. The LSTM must "
-            "be called lstm (found by itself where it is the only one), the Linear layer head.",
+            help="Rename a key, or the part of keys before a dot; repeat for more. The recurrent "
+            "layers must be called lstm, gru or rnn (found by themselves where there are no "
+            "others), a Linear layer on top head, several of them head.NAME, an embedding in "
+            "front embedding.",
+        ),
+    ] = None,
+    nonlinearity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tanh|relu", help="What an nn.RNN squashes with, which no state_dict says."
         ),
     ] = None,
     name: Annotated[
@@ -63,6 +71,8 @@ def convert(
         carousel-export convert co2.pt --out models/co2/1/model.onnx
 
         carousel-export convert theirs.pth --map encoder.rnn=lstm --map fc=head --out model.onnx
+
+        carousel-export convert words.pth --map emb=embedding --map out=head --nonlinearity tanh
     """
     from carousel_exporter import conversion  # noqa: PLC0415 - torch takes seconds to import
     from carousel_exporter.commands.tables import print_report  # noqa: PLC0415
@@ -75,7 +85,12 @@ def convert(
         output_scale=numbers("--output-scale", output_scale),
     )
     use_one_thread()
-    source = read_source(checkpoint, rename or (), scaling if scaling != Scaling() else None)
+    source = read_source(
+        checkpoint,
+        rename or (),
+        scaling if scaling != Scaling() else None,
+        nonlinearity=nonlinearity,
+    )
     labels = conversion.Labels(
         name=name or checkpoint.stem,
         description=description,

@@ -33,10 +33,10 @@ def score_table(
 ) -> Table:
     """Return test errors, one row a forecast and target, beside the network's gain on each."""
     in_unit = f" ({unit})" if unit else ""
-    mae, rmse, than = f"MAE{in_unit}", f"RMSE{in_unit}", "LSTM's MAE is"
+    (own, first), *_ = scores.items()
+    mae, rmse, than = f"MAE{in_unit}", f"RMSE{in_unit}", f"{own}'s MAE is"
     title = f"Errors {steps(horizon)} ahead, over {steps(count)} held out"
     result = table(title, "forecast", "target", mae, rmse, than, numbers=(mae, rmse, than))
-    (own, first), *_ = scores.items()
     for place, target in enumerate(targets):
         for name, score in scores.items():
             beside = "" if name == own else _gain(first.mae[place], score.mae[place])

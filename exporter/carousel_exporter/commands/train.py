@@ -52,7 +52,11 @@ def train(
     ] = None,
     window: Annotated[int, typer.Option(help="Steps that a gradient goes back.")] = 64,
     batch: Annotated[int, typer.Option(help="Streams trained side by side.")] = 8,
-    layers: Annotated[int, typer.Option(help="LSTM layers.")] = 1,
+    layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
+    cell: Annotated[
+        str,
+        typer.Option(metavar="lstm|gru|rnn", help="Kind of the layers; rnn squashes with tanh."),
+    ] = "lstm",
     hidden: Annotated[int, typer.Option(help="Units a layer.")] = 64,
     dropout: Annotated[float, typer.Option(help="Dropout between layers, 0 to 1.")] = 0.0,
     epochs: Annotated[int, typer.Option(help="The most passes over the training part.")] = 300,
@@ -76,7 +80,7 @@ def train(
         typer.Option(help="Where the picture goes. (default: --out with the ending .png)"),
     ] = None,
 ) -> None:
-    """Train an LSTM forecaster on a CSV file, and compare it with forecasts that cost nothing.
+    """Train a forecaster on a CSV file, and compare it with forecasts that cost nothing.
 
     The series is cut into training, validation and test parts in the order of time. The best
     network on the validation part is kept; Ctrl-C ends training early and keeps it too.
@@ -99,6 +103,7 @@ def train(
         batch=batch,
         layers=layers,
         hidden=hidden,
+        cell=cell,
         dropout=dropout,
         epochs=epochs,
         learning_rate=lr,

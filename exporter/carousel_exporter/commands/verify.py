@@ -24,6 +24,9 @@ def verify(
         list[str] | None,
         typer.Option("--map", metavar="OLD=NEW", help="As in `convert`, for --against."),
     ] = None,
+    nonlinearity: Annotated[
+        str | None, typer.Option(metavar="tanh|relu", help="As in `convert`, for --against.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="CSV file to take inputs from, by the manifest's columns.")
     ] = None,
@@ -42,15 +45,17 @@ def verify(
 
         carousel-export verify models/co2/1/model.onnx --against co2.pt --data co2.csv
     """
-    if rename and against is None:
-        raise SettingsError("--map renames keys of the file that --against names; give both.")
+    if (rename or nonlinearity) and against is None:
+        raise SettingsError(
+            "--map and --nonlinearity are for the file that --against names; give both."
+        )
     network = None
     if against is not None:
         # PyTorch takes seconds to import.
         from carousel_exporter.source import read_source, use_one_thread  # noqa: PLC0415
 
         use_one_thread()
-        network = read_source(against, rename or ()).forecaster
+        network = read_source(against, rename or (), nonlinearity=nonlinearity).forecaster
     report = run(model, against=network, data=data, rows=rows, steps=steps, seed=seed)
     print_report(Console(), report)
     if not report.passed:
