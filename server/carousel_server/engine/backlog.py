@@ -15,11 +15,17 @@ class Volume:
     steps: int = 0
     bytes: int = 0
 
-    def add(self, batch: StepBatch, sign: int = 1) -> None:
-        """Count a message, or count it out again."""
-        self.rows += sign * batch.rows
-        self.steps += sign * batch.steps
-        self.bytes += sign * batch.nbytes
+    def add(self, batch: StepBatch) -> None:
+        """Count a message."""
+        self.rows += batch.rows
+        self.steps += batch.steps
+        self.bytes += batch.nbytes
+
+    def remove(self, batch: StepBatch) -> None:
+        """Count a message out again."""
+        self.rows -= batch.rows
+        self.steps -= batch.steps
+        self.bytes -= batch.nbytes
 
 
 @dataclass(slots=True)
@@ -36,8 +42,8 @@ class Backlog:
     volume: Volume = field(default_factory=Volume)
     _streams: dict[int, Volume] = field(default_factory=dict)
 
-    def refuses(self, batch: StepBatch) -> str:
-        """Return why a message can't wait; nothing where it can."""
+    def add(self, batch: StepBatch) -> str:
+        """Count a message that waits from now on; return why it can't, nothing where it can."""
         all_, own = self.volume, self._streams.get(batch.stream)
         rows, nbytes = self.max_rows - all_.rows, self.max_bytes - all_.bytes
         if batch.rows > rows or batch.nbytes > nbytes:
@@ -45,22 +51,21 @@ class Backlog:
                 f"{all_.rows} rows with {all_.bytes} bytes are queued; {self.max_rows} rows and "
                 f"{self.max_bytes} bytes may be"
             )
-        if own and (own.rows + batch.rows > rows or own.bytes + batch.nbytes > nbytes):
+        if own is None:
+            own = self._streams[batch.stream] = Volume()
+        elif own.rows + batch.rows > rows or own.bytes + batch.nbytes > nbytes:
             return (
                 f"{own.rows} rows with {own.bytes} bytes of this stream are queued; the room for "
                 f"{rows} rows and {nbytes} bytes that is left is for others too"
             )
+        all_.add(batch)
+        own.add(batch)
         return ""
-
-    def add(self, batch: StepBatch) -> None:
-        """Count a message that waits from now on."""
-        self.volume.add(batch)
-        self._streams.setdefault(batch.stream, Volume()).add(batch)
 
     def remove(self, batch: StepBatch) -> None:
         """Count a message out that was answered."""
-        self.volume.add(batch, -1)
+        self.volume.remove(batch)
         own = self._streams[batch.stream]
-        own.add(batch, -1)
+        own.remove(batch)
         if not own.rows:
             del self._streams[batch.stream]

@@ -29,11 +29,11 @@ class StepBatch:
     stream: int = 0  # who sent it: streams get even shares of a tick
     whole: bool = False  # answer all rows together, when the last one is over
     arrived: float = 0.0  # seconds on the engine's clock
+    nbytes: int = field(init=False)  # of the inputs
 
-    @property
-    def nbytes(self) -> int:
-        """How many bytes of inputs the rows hold."""
-        return sum(map(len, self.inputs))
+    def __post_init__(self) -> None:
+        """Count the bytes."""
+        self.nbytes = sum(map(len, self.inputs))
 
 
 @dataclass(eq=False, slots=True)

@@ -1,8 +1,8 @@
 """Who runs an engine's turns: its own thread, or the event loop when there is little to do.
 
 A thread hand-off each way costs more than a small step. So an idle engine steps where the request
-arrived: at once while messages come one by one, otherwise at the end of the event loop's turn, with
-all that came in during it. When a turn leaves work behind, or a lot comes in at once, the thread
+arrived: at once while one stream sends alone, otherwise at the end of the event loop's turn, with all
+that came in during it. When a turn leaves work behind, or a lot comes in at once, the thread
 takes over until nothing is left. A lock says whose turn it is; the loop never waits for it.
 """
 
@@ -54,9 +54,7 @@ class Driver:
         self._outbox: deque[Delivery] = deque()
         self._wake = threading.Event()
         self._scheduled = False
-        # Whether messages come one by one, and whether this turn of the loop has brought one.
-        self._alone = True
-        self._brought = False
+        self._last_stream = -1  # that sent rows
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -75,12 +73,9 @@ class Driver:
     def submit(self, batch: StepBatch) -> None:
         """Take rows in; answers go to `batch.reply`, on the loop."""
         self._engine.submit(batch)
-        if self._brought:
-            self._alone = False
-        elif self._alone:
-            self._brought = True
-            self._loop.call_soon(self._begin_loop_turn)
-        if self._alone and self._may_step_here():
+        alone = batch.stream == self._last_stream
+        self._last_stream = batch.stream
+        if alone and self._may_step_here():
             self._step_here()
         else:
             self._poke()
@@ -129,7 +124,6 @@ class Driver:
     def _step_scheduled(self) -> None:
         self._scheduled = False
         if self._may_step_here():
-            self._alone = self._engine.waiting <= 1
             self._step_here()
         else:
             self._wake.set()
@@ -148,9 +142,6 @@ class Driver:
         self._deliver()
         if not self._engine.idle:
             self._wake.set()
-
-    def _begin_loop_turn(self) -> None:
-        self._brought = False
 
     def _run(self) -> None:
         while not self._stopping:

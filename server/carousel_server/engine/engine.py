@@ -112,21 +112,15 @@ class Engine:
         return queued.rows <= rows and queued.rows == queued.steps
 
     @property
-    def waiting(self) -> int:
-        """Messages and calls that no turn has looked at."""
-        return len(self._inbox)
-
-    @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self._inbox or self._cohorts or self._calls)
 
     def submit(self, batch: StepBatch) -> None:
         """Take rows in, or answer them BUSY where the queue has no room. Call on the event loop."""
-        if why := self._backlog.refuses(batch):
+        if why := self._backlog.add(batch):
             self._refuse(batch, why)
             return
-        self._backlog.add(batch)
         batch.arrived = self.clock()
         # A large message is a cohort of its own. It is made here, while a run may be under way.
         large = batch.rows >= _LARGE_ROWS

@@ -32,7 +32,8 @@ class StepStream:
         self._drained.set()
         self._unanswered = 0
         self._reader: asyncio.Task[None] | None = None
-        self._taking = False  # a request is being taken in; its answer may come meanwhile
+        # Whether the reader has taken a request in, and will write what is answered at once.
+        self._taking = False
         self._writing = False
         self._reader_writes = False
         self._ended = False
@@ -72,16 +73,21 @@ class StepStream:
 
     async def _read(self) -> None:
         async for request in self._requests:
+            self._taking = True
             self._take(request)
-            # What was answered at once leaves from here: no other task need be woken for it.
+            if not self._outbox:
+                # What came during this turn of the event loop is stepped together at its end; to
+                # be there then costs less than to have another task woken.
+                await asyncio.sleep(0)
             self._reader_writes = True
             await self._flush()
-            self._reader_writes = False
+            self._reader_writes = self._taking = False
             if self._ended_here:
                 return
             await self._drained.wait()
 
     def _note_end(self, reader: asyncio.Task[None]) -> None:
+        self._taking = False
         self._ended = True
         self._failed = not reader.cancelled() and reader.exception() is not None
         self._changed.set()
@@ -91,7 +97,6 @@ class StepStream:
         return self._failed or (self._ended and not self._unanswered and not self._outbox)
 
     def _take(self, request: sessions_pb2.StreamRequest | Undecodable) -> None:
-        self._taking = True
         if isinstance(request, Undecodable):
             self.notify(failure(0, InvalidRequest(request.why)))
         elif request.WhichOneof("body") == "step":
@@ -99,7 +104,6 @@ class StepStream:
             self._gate.submit(request.step, self._send, stream=self._number)
         else:
             self.notify(failure(0, InvalidRequest("the message has no body; a step was expected")))
-        self._taking = False
 
     def _send(self, response: sessions_pb2.StreamResponse) -> None:
         self._unanswered -= response.step.done
