@@ -100,6 +100,14 @@ def producers_of(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in graph.node for name in node.output if name}
 
 
+def name_nodes_apart(graph: onnx.GraphProto) -> None:
+    """Give nodes that have a name in common names of their own: ONNX Runtime insists."""
+    taken: set[str] = set()
+    for node in all_nodes(graph):
+        if node.name:
+            node.name = fresh(node.name, taken)
+
+
 def remove_unused(model: onnx.ModelProto) -> None:
     """Take out nodes and initializers that no output needs, and notes on shapes."""
     graph = model.graph
@@ -115,3 +123,31 @@ def remove_unused(model: onnx.ModelProto) -> None:
     del graph.node[:], graph.initializer[:], graph.value_info[:], graph.quantization_annotation[:]
     graph.node.extend(nodes)
     graph.initializer.extend(weights)
+
+
+def own_outputs(model: onnx.ModelProto) -> None:
+    """Let a node compute each output: one may be an input that is passed on, or a constant."""
+    graph = model.graph
+    computed = producers_of(graph)
+    inputs = {value.name for value in graph.input}
+    taken = all_names(graph)
+    for value in graph.output:
+        if value.name in computed:
+            continue
+        source = value.name
+        if source in inputs:
+            value.name = fresh(f"{source}_out", taken)
+        else:
+            source = fresh(f"{source}_value", taken)
+            rename_uses(graph.node, {value.name: source})
+            next(t for t in graph.initializer if t.name == value.name).name = source
+        graph.node.append(onnx.helper.make_node("Identity", [source], [value.name]))
+
+
+def reachable(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
+    """Return all values that depend on some values, these included."""
+    reached = set(names)
+    for node in graph.node:
+        if names_used(node) & reached:
+            reached.update(node.output)
+    return reached

@@ -23,7 +23,7 @@ KNOWN_DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 @dataclass(frozen=True)
 class Original:
-    """A file as it came, weights inside, functions inlined; `opset` is the one it was written in."""
+    """A file as it came, with weights inside and functions inlined; `opset` as it was written."""
 
     path: Path
     sha256: str

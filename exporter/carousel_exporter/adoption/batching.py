@@ -1,0 +1,76 @@
+"""Whether rows may share a run: tried with numbers, whatever the shapes declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from carousel.v1 import manifest_pb2
+from carousel_exporter.errors import ModelFileError
+from carousel_exporter.runner import Arrays, Runner
+from carousel_exporter.samples import random_rows
+from carousel_exporter.verification import difference
+
+#: Numbers of rows that are tried; what works for these works for all, short of spite.
+ROWS: Final = (2, 3, 7)
+#: Scales of random inputs: usual ones, and quiet ones as audio has.
+_SCALES: Final = (1.0, 0.05)
+_STEPS: Final = 4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether rows may share a run, and what was seen."""
+
+    works: bool
+    told: str
+
+
+def try_batches(runner: Runner, samples: Arrays, rng: np.random.Generator) -> Verdict:
+    """Run rows together and each alone, and compare all answers and states.
+
+    `samples` are real inputs (N, …), steps in a row, if there are any.
+    """
+    largest = 0.0
+    for sessions in _sessions(runner.manifest, samples, rng):
+        try:
+            alone = [runner.advance([s], [runner.new_state()]) for s in sessions]
+            for rows in ROWS:
+                answers, states = runner.advance(
+                    sessions[:rows], [runner.new_state() for _ in range(rows)]
+                )
+                for row in range(rows):
+                    (answer,), (state,) = alone[row]
+                    for name, value in {**answer, **state}.items():
+                        found = difference(name, value, {**answers[row], **states[row]}[name], 1.0)
+                        largest = max(largest, found.value)
+                        if found.excess > 1:
+                            return Verdict(
+                                works=False,
+                                told=f"{rows} rows together give {name!r} another value than alone, by "
+                                f"{found.value:.1e}, and {found.tolerance:.0e} is allowed",
+                            )
+        except ModelFileError as error:
+            return Verdict(works=False, told=str(error).rstrip("."))
+    told = ", ".join(map(str, ROWS))
+    return Verdict(
+        works=True, told=f"{told} rows together equal each alone: off by {largest:.0e} at most"
+    )
+
+
+def _sessions(
+    manifest: manifest_pb2.ModelManifest, samples: Arrays, rng: np.random.Generator
+) -> Iterator[list[Arrays]]:
+    for scale in _SCALES:
+        sessions = random_rows(manifest, {}, rows=max(ROWS), steps=_STEPS, rng=rng)
+        yield [
+            {n: (a * scale).astype(a.dtype) if a.dtype.kind == "f" else a for n, a in s.items()}
+            for s in sessions
+        ]
+    if samples:
+        length = min(len(array) for array in samples.values())
+        starts = rng.integers(0, max(1, length - _STEPS + 1), max(ROWS))
+        yield [{n: a[s : s + _STEPS] for n, a in samples.items()} for s in starts]

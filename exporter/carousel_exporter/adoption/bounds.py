@@ -1,0 +1,62 @@
+"""Which values an integer input may have, where the graph looks them up in a table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import onnx
+
+from carousel_exporter.adoption.graphs import constants_of
+
+#: Operators through which an index goes unchanged.
+_UNCHANGED: Final = frozenset(
+    {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Expand"}
+)
+#: What is tried where nothing is known.
+UNKNOWN: Final = (0, 7)
+
+
+def index_bounds(graph: onnx.GraphProto, name: str) -> tuple[int, int] | None:
+    """Return the least and greatest value of an input that is looked up in constant tables.
+
+    None where it isn't looked up. Several tables: the smallest counts.
+    """
+    constants = constants_of(graph)
+    same, sizes = {name}, []
+    for node in graph.node:
+        first = node.input[0] if node.input else ""
+        if node.op_type in _UNCHANGED and first in same:
+            same.update(node.output)
+        elif node.op_type == "Gather" and node.input[1] in same and first in constants:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            sizes.append(constants[first].shape[axis])
+        elif node.op_type == "OneHot" and first in same and node.input[1] in constants:
+            sizes.append(int(constants[node.input[1]].reshape(-1)[0]))
+    return (0, min(sizes) - 1) if sizes else None
+
+
+class Values:
+    """Draws values for tensors, each in its own type; integers within their bounds."""
+
+    def __init__(self, graph: onnx.GraphProto, seed: int) -> None:
+        self._graph = graph
+        self._bounds: dict[str, tuple[int, int] | None] = {}
+        self.rng = np.random.default_rng(seed)
+
+    def bounds(self, name: str) -> tuple[int, int] | None:
+        """Return the bounds of an integer input, where the graph tells them."""
+        if name not in self._bounds:
+            self._bounds[name] = index_bounds(self._graph, name)
+        return self._bounds[name]
+
+    def draw(
+        self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], scale: float = 1.0
+    ) -> np.ndarray:
+        """Draw an array: floats normal with the scale, integers and truth values evenly."""
+        if dtype.kind == "f":
+            return self.rng.normal(0, scale, shape).astype(dtype)
+        if dtype.kind == "b":
+            return self.rng.integers(0, 2, shape).astype(dtype)
+        low, high = self.bounds(name) or UNKNOWN
+        return self.rng.integers(low, high, shape, endpoint=True).astype(dtype)

@@ -1,0 +1,169 @@
+"""The manifest of an adopted file, and the proposal in a person's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from carousel.v1 import manifest_pb2
+from carousel.wire import DATA_TYPES, MANIFEST_FORMAT
+from carousel_exporter import __version__
+from carousel_exporter.adoption.axes import Axes
+from carousel_exporter.adoption.bounds import Values
+from carousel_exporter.adoption.finding import Finding
+from carousel_exporter.adoption.machine import Wiring
+from carousel_exporter.adoption.options import Options, StatePair, command_line
+from carousel_exporter.adoption.reading import Original
+from carousel_exporter.adoption.report import Pair, Proposal, TensorAxes
+from carousel_exporter.adoption.surgery import Canonical
+from carousel_exporter.errors import SettingsError
+from carousel_exporter.graph import BATCH, TIME
+
+Dtypes = Mapping[str, np.dtype[np.generic]]
+
+
+def propose(
+    original: Original,
+    out: Path,
+    options: Options,
+    found: Finding,
+    wiring: Wiring,
+    output_dtypes: Dtypes,
+) -> Proposal:
+    """Say what every tensor of the original is taken for."""
+    pairs = tuple(
+        Pair(
+            pair.input,
+            pair.output,
+            found.dtypes[pair.input].name,
+            wiring.states[pair.input].shape(1, 1),
+            wiring.states[pair.input].batch,
+            _evidence(found, pair.reasons),
+        )
+        for pair in found.pairs
+    )
+    states = [StatePair(pair.input, pair.output, pair.batch_axis) for pair in pairs]
+    sizes = (*options.sizes, *found.layout.sizes)
+    return Proposal(
+        pairs,
+        tuple(_axes(n, axes, found.dtypes[n]) for n, axes in wiring.inputs.items()),
+        tuple(_axes(n, axes, output_dtypes[n]) for n, axes in wiring.outputs.items()),
+        "sequence" if wiring.free_time else "step",
+        not options.states or bool(found.layout.sizes),
+        found.notes,
+        command_line(original.path, out, states=states, sizes=sizes, options=options),
+    )
+
+
+def describe(
+    canonical: Canonical,
+    original: Original,
+    options: Options,
+    values: Values,
+    dtypes: Dtypes,
+    initial: Mapping[str, np.ndarray],
+) -> manifest_pb2.ModelManifest:
+    """Return the manifest. `max_batch` is left at 0, for any number of rows."""
+    form = manifest_pb2.MODEL_FORM_SEQUENCE if canonical.time else manifest_pb2.MODEL_FORM_STEP
+    return manifest_pb2.ModelManifest(
+        format=MANIFEST_FORMAT,
+        name=options.name or original.path.stem,
+        description=options.description,
+        form=form,
+        inputs=[_input(n, shape, dtypes[n], values) for n, shape in canonical.inputs.items()],
+        outputs=[
+            manifest_pb2.TensorSpec(name=n, dtype=_code(_output_dtype(canonical, n)), shape=shape)
+            for n, shape in canonical.outputs.items()
+        ],
+        states=[
+            manifest_pb2.StateSpec(
+                name=state.name,
+                output=state.output,
+                dtype=_code(dtypes[state.source]),
+                shape=state.shape,
+                initial=initial[state.name].tobytes() if state.name in initial else b"",
+                description=f"the end of the previous {state.source!r}" if state.is_context else "",
+            )
+            for state in canonical.states
+        ],
+        sequence_lens=canonical.lengths,
+        provenance={
+            "source": original.path.name,
+            "source_sha256": original.sha256,
+            "source_opset": str(original.opset),
+            "source_producer": original.model.producer_name or "not stated",
+            "carousel-export": __version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    )
+
+
+def initial_states(
+    canonical: Canonical, wiring: Wiring, dtypes: Dtypes, given: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the states (without B) that new sessions begin with, where others than zeros are.
+
+    Arrays are given in the original's shape with one row, or without the batch axis. Raises
+    SettingsError where one fits neither.
+    """
+    result = {}
+    for name, array in given.items():
+        state = next((s for s in canonical.states if name in {s.name, s.source}), None)
+        if state is None:
+            told = ", ".join(repr(s.source) for s in canonical.states)
+            raise SettingsError(f"--init names {name!r}, and the states are {told}.")
+        dtype = dtypes[state.source]
+        axes = None if state.is_context else wiring.states[state.source]
+        cast = array.astype(dtype.newbyteorder("<"))
+        if axes is not None and array.shape == axes.shape(1, 1):
+            cast = axes.canonical(cast)[0, 0]
+        if cast.shape != state.shape:
+            raise SettingsError(
+                f"--init gives {name!r} the shape {list(array.shape)}, and a state of one row has "
+                f"{list(state.shape)}."
+            )
+        if not np.isfinite(cast.astype(np.float64)).all():
+            raise SettingsError(f"--init gives {name!r} values that are not finite.")
+        result[state.name] = np.ascontiguousarray(cast)
+    return result
+
+
+def _evidence(found: Finding, reasons: Sequence[str]) -> tuple[str, ...]:
+    if found.chunked is None:
+        return tuple(reasons)
+    fed, forgotten = found.chunked.fed_back, found.chunked.forgotten
+    proved = (
+        f"chunks equal the whole sequence: off by {fed.value:.0e}, and by {forgotten.value:.0e} "
+        "without feeding back"
+    )
+    return (proved, *reasons)
+
+
+def _axes(name: str, axes: Axes, dtype: np.dtype[np.generic]) -> TensorAxes:
+    letters: dict[int | None, str] = {axes.time: TIME, axes.batch: BATCH}
+    shape = tuple(letters.get(axis, size) for axis, size in enumerate(axes.dims))
+    return TensorAxes(name, dtype.name, shape, axes.batch, axes.time)
+
+
+def _input(
+    name: str, shape: Sequence[int], dtype: np.dtype[np.generic], values: Values
+) -> manifest_pb2.TensorSpec:
+    spec = manifest_pb2.TensorSpec(name=name, dtype=_code(dtype), shape=shape)
+    bounds = values.bounds(name) if dtype.kind in "iu" else None
+    if bounds is not None:
+        spec.minimum, spec.maximum = bounds
+    return spec
+
+
+def _output_dtype(canonical: Canonical, name: str) -> np.dtype[np.generic]:
+    value = next(v for v in canonical.model.graph.output if v.name == name)
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
+def _code(dtype: np.dtype[np.generic]) -> int:
+    return DATA_TYPES[dtype.newbyteorder("<").str]

@@ -1,0 +1,232 @@
+"""The canonical file in the making: built in every form that may do, and proved beside the original."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+
+from carousel.v1 import manifest_pb2
+from carousel_exporter import manifest as manifests
+from carousel_exporter.adoption import describing
+from carousel_exporter.adoption.batching import Verdict, try_batches
+from carousel_exporter.adoption.bounds import Values
+from carousel_exporter.adoption.finding import Finding
+from carousel_exporter.adoption.lengths import with_lengths
+from carousel_exporter.adoption.machine import Machine, Wiring
+from carousel_exporter.adoption.options import Options
+from carousel_exporter.adoption.reading import Original
+from carousel_exporter.adoption.rebatching import Form, forms
+from carousel_exporter.adoption.surgery import Canonical, Dtypes
+from carousel_exporter.adoption.trials import Arrays, Trial, TrialError
+from carousel_exporter.errors import ModelFileError, VerificationError
+from carousel_exporter.runner import Runner
+from carousel_exporter.samples import random_rows
+from carousel_exporter.verification import (
+    Check,
+    Report,
+    Session,
+    compare,
+    random_cuts,
+    run_in_chunks,
+    verify,
+)
+
+#: Sessions and steps that the new file and the original are compared on.
+_ROWS: Final = 3
+_STEPS: Final = 24
+#: The least steps of real samples that say something.
+_FEWEST: Final = 2
+
+
+@dataclass(frozen=True)
+class Served:
+    """A canonical file that was written and proved."""
+
+    path: Path
+    model: onnx.ModelProto
+    manifest: manifest_pb2.ModelManifest
+    wiring: Wiring
+    batching: str
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+
+class Workshop:
+    """Builds and proves the canonical form of one original."""
+
+    def __init__(
+        self,
+        original: Original,
+        fixed: Mapping[str, np.ndarray],
+        options: Options,
+        found: Finding,
+        dtypes: Dtypes,
+    ) -> None:
+        self._original = original
+        self._options = options
+        self._found = found
+        self._dtypes = dtypes
+        self._reference = Trial(original.model, fixed)
+
+    def best(self, wiring: Wiring, values: Values, path: Path) -> Served:
+        """Return the first form whose rows may share a run, or else the file's own, one row a run.
+
+        Raises VerificationError where none equals the original.
+        """
+        first: tuple[Form, Verdict] | None = None
+        failure = ""
+        chosen: tuple[Form, Verdict] | None = None
+        rows = self._found.layout.rows
+        for form in forms(self._found.model, wiring, self._dtypes, values, rows=rows):
+            manifest = self._write(form.canonical, form.wiring, values, path, max_batch=1)
+            try:
+                checks = self._beside_original(form.wiring, Runner(path, manifest))
+                wrong = next((c for c in checks if not c.passed), None)
+                if wrong is not None:
+                    failure = failure or Report((wrong,), ()).failure()
+                    continue
+                manifest.max_batch = 0
+                verdict = try_batches(Runner(path, manifest), self._samples(manifest), self._rng())
+            except (ModelFileError, TrialError) as error:
+                failure = failure or str(error)
+                continue
+            first = first or (form, verdict)
+            if verdict.works:
+                chosen = form, verdict
+                break
+        if first is None:
+            raise VerificationError(
+                f"The canonical form of {self._original.path} differs from it: {failure}"
+            )
+        return self._finish(*(chosen or first), first[1], values, path)
+
+    def _finish(
+        self, form: Form, verdict: Verdict, first: Verdict, values: Values, path: Path
+    ) -> Served:
+        """Prove the chosen form in every way that there is, and keep what passed."""
+        told = verdict.told
+        if verdict.works and form.mended:
+            told = f"{told}, after {form.mended} (as it was: {first.told})"
+        problem = ""
+        for canonical, most in self._variants(form.canonical, verdict):
+            manifest = self._write(canonical, form.wiring, values, path, max_batch=most)
+            try:
+                report = verify(path)
+                checks = self._beside_original(form.wiring, Runner(path, manifest))
+            except (ModelFileError, TrialError) as error:
+                problem = str(error)
+                continue
+            whole = Report((*report.checks, *checks), report.notes)
+            if whole.passed:
+                if verdict.works and most == 1:
+                    told = f"rows alone are right, ragged batches are not: {problem}"
+                model = onnx.load(path)
+                return Served(path, model, manifest, form.wiring, told, whole.checks, whole.notes)
+            problem = whole.failure()
+        raise VerificationError(
+            f"{self._original.path} was not adopted, because the new file's numbers differ: "
+            f"{problem}"
+        )
+
+    def _variants(self, canonical: Canonical, verdict: Verdict) -> Iterator[tuple[Canonical, int]]:
+        """Yield what to try, the most useful first: rows of any length, of one length, alone."""
+        if verdict.works:
+            ragged = with_lengths(canonical)
+            if ragged is not None:
+                yield ragged, 0
+            yield canonical, 0
+        yield canonical, 1
+
+    def _write(
+        self, canonical: Canonical, wiring: Wiring, values: Values, path: Path, *, max_batch: int
+    ) -> manifest_pb2.ModelManifest:
+        initial = describing.initial_states(canonical, wiring, self._dtypes, self._options.initial)
+        manifest = describing.describe(
+            canonical, self._original, self._options, values, self._dtypes, initial
+        )
+        manifest.max_batch = max_batch
+        model = onnx.ModelProto()
+        model.CopyFrom(canonical.model)
+        onnx.checker.check_model(model)
+        manifests.attach(model, manifest, {})
+        onnx.save(model, path)
+        return manifest
+
+    def _beside_original(self, wiring: Wiring, runner: Runner) -> list[Check]:
+        """Compare with the original, driven by hand: random sessions, and real samples."""
+        rng = self._rng()
+        sessions = random_rows(runner.manifest, {}, rows=_ROWS, steps=_STEPS, rng=rng)
+        found = [self._compare("the original, by hand", wiring, runner, sessions, rng)]
+        samples = self._samples(runner.manifest)
+        if samples:
+            found.append(self._compare("the original, on samples", wiring, runner, [samples], rng))
+        return found
+
+    def _compare(
+        self,
+        name: str,
+        wiring: Wiring,
+        runner: Runner,
+        sessions: list[Arrays],
+        rng: np.random.Generator,
+    ) -> Check:
+        reference = [self._by_hand(wiring, runner, session) for session in sessions]
+        actual = [
+            run_in_chunks(runner, s, random_cuts(len(next(iter(s.values()))), rng))
+            for s in sessions
+        ]
+        return compare(name, reference, actual, {})
+
+    def _by_hand(self, wiring: Wiring, runner: Runner, session: Arrays) -> Session:
+        """Run a session through the original: state fed back, context put before, one row."""
+        names = {s.name: self._source(s.name, wiring) for s in runner.manifest.states}
+        state = runner.new_state()
+        states = {names[name]: array[None] for name, array in state.items()}
+        chunk = {name: array[:, None] for name, array in session.items()}
+        answers, after = Machine(self._reference, wiring).advance(chunk, states)
+        own = {name: array[:, 0] for name, array in answers.items()}
+        last = {name: after[source][0] for name, source in names.items()}
+        for spec in runner.manifest.states:
+            if f"{spec.output}_answer" in runner.outputs:
+                own[f"{spec.output}_answer"] = self._history(
+                    wiring, chunk, states, names[spec.name]
+                )
+        return own, last
+
+    def _history(self, wiring: Wiring, chunk: Arrays, states: Arrays, name: str) -> np.ndarray:
+        """Return a state after each step (T, …), which is the answer of a graph without others."""
+        machine, seen = Machine(self._reference, wiring), []
+        for step in range(len(next(iter(chunk.values())))):
+            _, states = machine.advance({n: a[step : step + 1] for n, a in chunk.items()}, states)
+            seen.append(states[name][0])
+        return np.stack(seen)
+
+    def _source(self, name: str, wiring: Wiring) -> str:
+        """Return the original input whose state, or whose context, a state is."""
+        if name in wiring.states:
+            return name
+        return next(tail for tail in wiring.tails if name.startswith(f"{tail}_context"))
+
+    def _samples(self, manifest: manifest_pb2.ModelManifest) -> Arrays:
+        """Return the real inputs that were given, cut to one length, in the types of the inputs."""
+        given = self._options.samples
+        if not given:
+            return {}
+        missing = [spec.name for spec in manifest.inputs if spec.name not in given]
+        if missing:
+            raise ModelFileError(f"Samples are given, but none for the input {missing[0]!r}.")
+        length = min(len(array) for array in given.values())
+        return {
+            spec.name: np.ascontiguousarray(
+                given[spec.name][:length].reshape(length, *spec.shape),
+            ).astype(self._dtypes[spec.name])
+            for spec in manifest.inputs
+        }
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng(self._options.seed)
