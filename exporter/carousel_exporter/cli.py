@@ -1,4 +1,4 @@
-"""`carousel-export`, the command line: train, convert, verify, inspect."""
+"""`carousel-export`, the command line: train, convert, adopt, verify, inspect."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from carousel_exporter import __version__
+from carousel_exporter.commands.adopt import adopt
 from carousel_exporter.commands.convert import convert
 from carousel_exporter.commands.inspect import inspect
 from carousel_exporter.commands.train import train
@@ -48,7 +49,7 @@ def _app() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_options)
-    for command in (train, convert, verify, inspect):
+    for command in (train, convert, adopt, verify, inspect):
         app.command()(command)
     return app
 

@@ -115,10 +115,10 @@ def parse_constants(texts: Sequence[str]) -> dict[str, str]:
     return _unique("--constant", [_split("--constant", text, "NAME=VALUE") for text in texts])
 
 
-def read_initial(texts: Sequence[str]) -> dict[str, np.ndarray]:
+def read_arrays(option: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
     """Read the arrays of `NAME=FILE.npy`, repeated. Raises SettingsError where one can't be."""
-    places = _unique("--init", [_split("--init", text, "NAME=FILE.npy") for text in texts])
-    return {name: _read_array(name, Path(place)) for name, place in places.items()}
+    places = _unique(option, [_split(option, text, "NAME=FILE.npy") for text in texts])
+    return {name: _read_array(option, name, Path(place)) for name, place in places.items()}
 
 
 def command_line(
@@ -170,15 +170,19 @@ def _unique(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return dict(pairs)
 
 
-def _read_array(name: str, path: Path) -> np.ndarray:
+def _read_array(option: str, name: str, path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise SettingsError(f"There is no file {path}, which --init names for {name!r}.") from None
+        raise SettingsError(
+            f"There is no file {path}, which {option} names for {name!r}."
+        ) from None
     except (OSError, ValueError, EOFError) as error:
         raise SettingsError(
             f"{path} can't be read as an array for {name!r}: {error}; write it with numpy.save."
         ) from error
     if not isinstance(array, np.ndarray):
-        raise SettingsError(f"{path} holds several arrays; --init takes one .npy file a state.")
+        raise SettingsError(
+            f"{path} holds several arrays; {option} takes .npy files, one array each."
+        )
     return array
