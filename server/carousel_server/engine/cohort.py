@@ -38,7 +38,7 @@ class Cohort:
         self.rows = rows = self.first_row[-1]
         self.handles = np.frombuffer(_joined([batch.handles for batch in batches]), COUNT)
         # Whether every row is a single step: then a row's steps need no look-up.
-        self.single = not any([batch.lengths for batch in batches])
+        self.single = not any(batch.lengths for batch in batches)
         self.lengths, self.starts = _lengths(batches, self.single)
         self.first_step, self.unchecked = _first_steps(batches)
         self.deadline = _deadlines(batches, counts)

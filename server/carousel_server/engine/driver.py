@@ -1,8 +1,8 @@
 """Who runs an engine's turns: its own thread, or the event loop when there is little to do.
 
 A thread hand-off each way costs more than a small step. So an idle engine steps where the request
-arrived: at once while one stream sends alone, otherwise at the end of the event loop's turn, with all
-that came in during it. When a turn leaves work behind, or a lot comes in at once, the thread
+arrived: at once while one stream sends alone, otherwise at the end of the event loop's turn, with
+all that came in during it. When a turn leaves work behind, or a lot comes in at once, the thread
 takes over until nothing is left. A lock says whose turn it is; the loop never waits for it.
 """
 

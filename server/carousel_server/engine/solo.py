@@ -7,7 +7,6 @@ doubt nothing has happened, and the row goes the way of all others, which finds 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -34,27 +33,20 @@ class Solo:
 
     def step(self, batch: StepBatch, before_run: Callable[[], None]) -> Answer | None:
         """Run a batch of one row whose session has nothing else queued; None: nothing was done."""
-        table, steps = self._table, batch.steps
+        table = self._table
         entry = table.entry_of(int.from_bytes(batch.handles, "little"))
-        slot = table.slot[entry : entry + 1]  # (1,)
-        if not entry or not slot[0] or not 1 <= steps <= self._most:
-            return None
-        applied = table.applied.item(entry)
-        if batch.first_step and int.from_bytes(batch.first_step, "little") != applied:
-            return None
-        if batch.deadline != math.inf and batch.deadline < table.now:
-            return None
-        inputs = self._read(batch)
+        inputs = self._read(batch) if self._may_run(batch, entry) else None
         if inputs is None:
             return None
         before_run()
+        slot, steps = table.slot[entry : entry + 1], batch.steps
         try:
             outputs, bad = self._runner.run(slot, np.full(1, steps), inputs)
         except RunError:
             return None
         if bad[0]:
             return None
-        applied += steps
+        applied = table.applied.item(entry) + steps
         table.applied[entry] = applied
         table.used[entry] = table.now
         return Answer(
@@ -63,6 +55,17 @@ class Solo:
             lengths=steps.to_bytes(4, "little"),
             steps=steps,
             outputs=tuple([outputs[name].tobytes() for name in self._outputs]),
+        )
+
+    def _may_run(self, batch: StepBatch, entry: int) -> bool:
+        """Return whether the session is there, in a slot, and where the row goes on."""
+        table, first = self._table, batch.first_step
+        return (
+            entry > 0
+            and table.slot.item(entry) > 0
+            and 1 <= batch.steps <= self._most
+            and (not first or int.from_bytes(first, "little") == table.applied.item(entry))
+            and batch.deadline >= table.now
         )
 
     def _read(self, batch: StepBatch) -> Arrays | None:

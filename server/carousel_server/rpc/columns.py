@@ -20,7 +20,6 @@ from carousel_server.engine.engine import EngineLimits
 from carousel_server.errors import InvalidRequest
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 
-
 # Bytes of an element of a column.
 _HANDLE, _LENGTH, _COUNT = (
     np.dtype(name).itemsize

@@ -146,7 +146,6 @@ class ThreeTurns:
     def __init__(self) -> None:
         self.said: list[int] = []
         self.queued_rows = 99
-        self.waiting = 2
         self.turns = 0
         self.loop_thread = threading.current_thread()
         self.at_gate = threading.Semaphore(0)
@@ -158,9 +157,6 @@ class ThreeTurns:
             self.at_gate.release()
             self.gate.acquire(timeout=10)
         return self.turns == 3
-
-    def clock(self) -> float:
-        return 0.0  # as if the loop's last turn had just ended
 
     def submit(self, batch) -> None:
         pass
@@ -179,12 +175,13 @@ async def test_answers_leave_in_the_order_of_the_turns_that_gave_them():
     # then takes for an answer to nothing.
     engine, loop = ThreeTurns(), HeldLoop()
     driver = Driver(engine, name="test", loop=loop, inline_rows=10, on_crash=[].append)
-    driver.submit(None)  # too much for the loop: the thread wakes
+    one, other = (batch_of([(7, chunk(1))], stream=stream)[0] for stream in (1, 2))
+    driver.submit(one)  # too much for the loop: the thread wakes
     assert engine.at_gate.acquire(timeout=10)
     engine.gate.release()  # and does the first turn
     assert engine.at_gate.acquire(timeout=10)
     engine.queued_rows = 1
-    driver.submit(None)  # little, and nobody has the turn: it is to be done on the loop
+    driver.submit(other)  # little, and nobody has the turn: it is to be done on the loop
     engine.gate.release()  # but before the loop gets there, the thread does another
     assert engine.at_gate.acquire(timeout=10)
     loop.run()
@@ -192,3 +189,24 @@ async def test_answers_leave_in_the_order_of_the_turns_that_gave_them():
     await driver.stop()
     loop.run()
     assert engine.said == [1, 2, 3]
+
+
+async def test_a_stream_that_sends_alone_is_stepped_at_once_and_others_together():
+    bench = Bench()
+    async with driven(bench, ALWAYS_INLINE) as driver:
+        handles = [await open_one(driver, name) for name in "ab"]
+
+        def send(handle: int, stream: int) -> Message:
+            batch, message = batch_of([(handle, chunk(1))], stream=stream)
+            driver.submit(batch)
+            return message
+
+        await answered(send(handles[0], 1))
+        assert send(handles[0], 1).done
+        first, second = send(handles[1], 2), send(handles[0], 1)
+        assert not first.done
+        assert not second.done
+        runs = len(bench.runner.runs)
+        await answered(first)
+        assert second.done
+        assert len(bench.runner.runs) == runs + 1

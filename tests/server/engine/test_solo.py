@@ -1,0 +1,88 @@
+"""The short way of a row that is alone: taken when all is well, and never to another answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from carousel_server.engine.cost import RunCost
+from carousel_server.engine.scheduler import Limits
+from carousel_server.engine.solo import Solo
+from carousel_server.engine.status import RowStatus
+from tests.support.bench import Bench, chunk
+from tests.support.recurrence import CRASH, SPOIL, solo
+from tests.support.steps import batch_of
+
+_LIMITS = Limits(rows=8, steps=4, seconds=1.0, cost=RunCost(), batch=0, ragged=True)
+
+
+def short_way(bench: Bench) -> Solo:
+    return Solo(bench.table, bench.runner, _LIMITS)
+
+
+def resident(bench: Bench) -> int:
+    """Open a session and step it once, so that it has a slot."""
+    (handle,) = bench.open("a")
+    bench.send({handle: chunk(1)})
+    bench.drain()
+    return handle
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_row_that_is_alone_is_stepped(steps):
+    bench = Bench()
+    handle = resident(bench)
+    whole = np.concatenate([chunk(1), chunk(steps, seed=1)])
+    batch, message = batch_of([(handle, whole[1:])], first_step=[1])
+    ran: list[None] = []
+    answer = short_way(bench).step(batch, before_run=lambda: ran.append(None))
+    assert answer is not None
+    message.take(answer)
+    assert len(ran) == 1
+    assert message.applied == {0: 1 + steps}
+    np.testing.assert_array_equal(message.outputs[0], solo(whole)[1:])
+
+
+@pytest.mark.parametrize(
+    ("row", "first_step", "deadline"),
+    [
+        pytest.param(chunk(1), 0, math.inf, id="behind"),
+        pytest.param(chunk(1), 2, math.inf, id="ahead"),
+        pytest.param(chunk(5), 1, math.inf, id="longer than a piece"),
+        pytest.param(np.empty((0, 2)), 1, math.inf, id="no steps"),
+        pytest.param([[math.nan, 0.0]], 1, math.inf, id="not finite"),
+        pytest.param([[CRASH, 0.0]], 1, math.inf, id="the run raises"),
+        pytest.param([[SPOIL, 0.0]], 1, math.inf, id="the state overflows"),
+        pytest.param(chunk(1), 1, 999.0, id="late"),
+    ],
+)
+def test_where_anything_is_in_doubt_nothing_is_done(row, first_step, deadline):
+    bench = Bench()
+    handle = resident(bench)
+    states = bench.runner.states.copy()
+    batch, _ = batch_of([(handle, row)], first_step=[first_step], deadline=deadline)
+    assert short_way(bench).step(batch, before_run=lambda: None) is None
+    assert bench.table.applied[handle & 0xFFFFFFFF] == 1
+    np.testing.assert_array_equal(bench.runner.states, states)
+
+
+def test_handles_that_are_not_valid_and_sessions_without_a_slot_are_left_to_others():
+    bench = Bench()
+    (fresh,) = bench.open("fresh")
+    for handle in (fresh, fresh + (1 << 32), 2**63 + 2**31, 0, 1):
+        batch, _ = batch_of([(handle, chunk(1))])
+        assert short_way(bench).step(batch, before_run=lambda: None) is None
+
+
+def test_a_row_that_fails_is_answered_as_others_are():
+    bench = Bench()
+    handle = resident(bench)
+    wrong = bench.send({handle: [[SPOIL, 0.0]]}, stream=1)
+    behind = bench.send({handle: chunk(1)}, stream=1)
+    bench.drain()
+    assert (wrong.status, behind.status) == (
+        {0: RowStatus.NUMERIC_FAULT},
+        {0: RowStatus.OUT_OF_ORDER},
+    )
