@@ -17,8 +17,9 @@ from carousel_exporter.adoption.ports import find, output_dtypes, read_inputs, w
 from carousel_exporter.adoption.reading import Original, read
 from carousel_exporter.adoption.report import AdoptionReport, Proposal
 from carousel_exporter.adoption.serving import Served, Workshop
+from carousel_exporter.adoption.trials import Trial
 from carousel_exporter.adoption.wiring import final_wiring
-from carousel_exporter.errors import ExporterError
+from carousel_exporter.errors import ExporterError, SettingsError
 from carousel_exporter.files import check_writable, replacing
 
 Confirm = Callable[[Proposal], bool]
@@ -39,15 +40,17 @@ def adopt(
     ExporterError, with nothing written, where the file can't be served or can't be proved.
     """
     check_writable(out)
+    if out.exists() and path.exists() and out.samefile(path):
+        raise SettingsError(f"{out} is the file to be adopted: give --out another name.")
     say("reading")
     original = read(path)
-    model, fixed, finder, outputs = _prepare(original, options)
+    model, reference, finder, outputs = _prepare(original, options)
     say("finding states")
     found = finder.find()
     wiring = final_wiring(found, options.contexts)
     say("proving")
     with TemporaryDirectory() as folder:
-        workshop = Workshop(original, fixed, options, found, {**outputs, **found.dtypes})
+        workshop = Workshop(original, reference, options, found, {**outputs, **found.dtypes})
         served = workshop.best(wiring, finder.values, Path(folder) / "model.onnx")
         proposal = describing.propose(original, out, options, found, served.wiring, outputs)
         if proposal.proposed and confirm is not None and not confirm(proposal):
@@ -65,11 +68,11 @@ def _prepare(
     original: Original, options: Options
 ) -> tuple[
     onnx.ModelProto,
-    dict[str, np.ndarray],
+    Trial,
     Finder,
     Mapping[str, np.dtype[np.generic]],
 ]:
-    """Bind constants and fix sizes; return the graph, the constants, a finder, and output types."""
+    """Bind constants and fix sizes; return graph, original to compare with, finder, output types."""
     model = opsets.in_range(original.model)
     _drop_defaults(model)
     ports = read_inputs(model.graph)
@@ -77,12 +80,13 @@ def _prepare(
         name: constants.to_array(find(ports, name, "--constant"), value)
         for name, value in options.constants.items()
     }
+    reference = Trial(original.model, fixed, f"the graph of {original.path}")
     constants.bind(model, fixed)
     own_outputs(model)
     ports = with_sizes([port for port in ports if port.name not in fixed], options.sizes)
     constants.check_no_scalars(model.graph, ports)
     outputs = output_dtypes(model.graph)
-    return model, fixed, Finder(model, ports, outputs, options), outputs
+    return model, reference, Finder(model, ports, outputs, options), outputs
 
 
 def _drop_defaults(model: onnx.ModelProto) -> None:

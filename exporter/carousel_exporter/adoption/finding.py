@@ -14,12 +14,12 @@ from carousel_exporter.adoption.folding import fold
 from carousel_exporter.adoption.influence import measure
 from carousel_exporter.adoption.layouts import Hints, Layout, Search
 from carousel_exporter.adoption.machine import Machine
-from carousel_exporter.adoption.options import Options
+from carousel_exporter.adoption.options import Options, StatePair
 from carousel_exporter.adoption.pairing import ENOUGH, Candidate, Known, candidates, combinations
 from carousel_exporter.adoption.ports import Port, checked_axis, find
 from carousel_exporter.adoption.stated import check_against_rivals, check_complete, match_stated
 from carousel_exporter.adoption.trials import Trial, TrialError
-from carousel_exporter.errors import ModelFileError
+from carousel_exporter.errors import ModelFileError, SettingsError
 from carousel_exporter.verification import Difference
 
 #: Rows and steps of the runs that decide branches.
@@ -79,6 +79,8 @@ class Finder:
 
     def find(self) -> Finding:
         """Return the first reading that is proved. Raises ModelFileError where none is."""
+        if len(self._ports) < 2 and not self._options.contexts:
+            raise ModelFileError(_no_state(self._model.graph))
         failures: list[ModelFileError] = []
         for count, layout in enumerate(self._search.layouts()):
             try:
@@ -89,7 +91,9 @@ class Finder:
                 break
         if failures:
             raise failures[0]
-        told = self._search.problems or ["there are too many open axes to try"]
+        told = self._search.problems or [
+            "no reading of the open axes fits, or there are too many to try: fix some with --size"
+        ]
         # What was tried first was the most plausible; an open size says what to do.
         problem = next((p for p in told if "--size" in p), told[0])
         raise ModelFileError(f"The file's axes can't be told: {problem}.")
@@ -98,8 +102,7 @@ class Finder:
         states: dict[str, int | None] = {}
         for pair in self._options.states:
             port = find(self._ports, pair.input, "--state")
-            axis = pair.batch_axis
-            states[pair.input] = None if axis is None else checked_axis(port, axis, "--state")
+            states[pair.input] = _stated_axis(port, pair)
         graph = self._model.graph
         layered = {p.name for p in self._ports if evidence.roles_taken(graph, p.name)}
         margins = {context.input: context.length for context in self._options.contexts}
@@ -198,13 +201,17 @@ class Finder:
     def _propose(
         self, trial: Trial, known: Known, weighed: Sequence[Candidate]
     ) -> tuple[list[Candidate], proof.Chunked | None, list[str]]:
+        if not weighed and self._options.contexts:
+            return [], None, []
         if not weighed:
-            raise NotProved(_no_state(known))
+            raise NotProved(_no_state(known.graph))
         names = list(known.layout.inputs)
         if known.layout.steps:
             return self._propose_by_chunks(trial, known, weighed, names)
         sets = combinations([c for c in weighed if c.score >= ENOUGH], names)
         best, second = next(sets, None), next(sets, None)
+        if best is None and self._options.contexts:
+            return [], None, []
         if best is None:
             likely = max(weighed, key=lambda c: c.score)
             raise NotProved(
@@ -229,7 +236,7 @@ class Finder:
             if count + 1 == _MOST_SETS:
                 break
         if closest is None:
-            raise NotProved(_no_state(known))
+            raise NotProved(_no_state(known.graph))
         told = ", ".join(f"{c.input}={c.output}" for c in closest[0])
         raise NotProved(
             f"No choice of states explains the future: with the closest ({told}), "
@@ -263,11 +270,25 @@ def _lengths_port(graph: onnx.GraphProto, ports: Sequence[Port]) -> Port | None:
     return None
 
 
+def _stated_axis(port: Port, pair: StatePair) -> int | None:
+    """Return the batch axis that was stated. Raises SettingsError where it can't count rows."""
+    if pair.batch_axis is None:
+        return None
+    axis = checked_axis(port, pair.batch_axis, "--state")
+    if port.dims[axis] == 1 or isinstance(port.dims[axis], str):
+        return axis
+    raise SettingsError(
+        f"--state {pair}: axis {axis} of {port.name!r} is fixed at {port.dims[axis]}, so it can't "
+        "count rows; name an axis that is open, or 1."
+    )
+
+
 def _reverse(node: onnx.NodeProto) -> str:
+    direction = next(a.s.decode() for a in node.attribute if a.name == "direction")
     return (
-        f"The {node.op_type} layer {(node.name or node.output[0])!r} runs backwards in time, so its "
-        "answers need inputs that have not come yet, and it can't be streamed: train or export the "
-        "model with layers that run forwards."
+        f"The {direction} {node.op_type} layer {(node.name or node.output[0])!r} runs backwards in "
+        "time, so its answers need inputs that have not come yet, and it can't be streamed: train "
+        "or export the model with layers that run forwards."
     )
 
 
@@ -284,8 +305,8 @@ def _stated(pairs: Sequence[Candidate]) -> str:
     return f"The states {told} don't explain the future"
 
 
-def _no_state(known: Known) -> str:
-    inner = [n for n in known.graph.node if n.op_type in evidence.RECURRENT]
+def _no_state(graph: onnx.GraphProto) -> str:
+    inner = [n for n in graph.node if n.op_type in evidence.RECURRENT]
     begins = ""
     if inner:
         label = inner[0].name or inner[0].output[0]

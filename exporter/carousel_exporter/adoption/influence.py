@@ -17,9 +17,12 @@ from carousel_exporter.adoption.trials import Arrays, Trial, TrialError
 #: A change below this, relative to max(1, |value|), is rounding; in half precision, see `_noise`.
 _NOISE: Final = 1e-6
 #: Elements of a state that are changed one at a time, and by how much.
-_PROBES: Final = 12
+_PROBES: Final = 24
 _SMALL: Final = 0.5
 _FACTOR: Final = 64.0
+#: What the larger change must do to an element at least, and how far from a line it may be.
+_NOTABLE: Final = 0.3
+_BENT: Final = 0.02
 #: Tensors smaller than this tell nothing by which of their elements change.
 _LEAST_ELEMENTS: Final = 4
 
@@ -102,13 +105,18 @@ def _same(value: np.ndarray, output: np.ndarray) -> bool:
 def _one_goes(
     trial: Trial, feed: Arrays, name: str, output: str, place: int, before: np.ndarray
 ) -> bool:
-    """Tell whether one element of an input moves one element of an output, in a straight line."""
+    """Tell whether one element of an input moves one element of an output, in a straight line.
+
+    That element is at the same place, or, as in a buffer, hardly any others move at all.
+    """
     moved = []
     for by in (_SMALL, _SMALL * _FACTOR):
         raised = feed[name].copy()
         raised.reshape(-1)[place] += by
         moved.append(trial.run(feed | {name: raised}, [output])[output].astype(np.float64) - before)
-    little, much = moved
-    changed = np.abs(much) > 1e-3
-    straight = np.abs(much - _FACTOR * little) <= 2e-3 * np.abs(much) + 1e-5 * _FACTOR
-    return int(np.sum(changed & straight)) == 1
+    little, much = (change.reshape(-1) for change in moved)
+    changed = np.abs(much) > _NOTABLE
+    straight = changed & (np.abs(much - _FACTOR * little) <= _BENT * np.abs(much))
+    if int(straight.sum()) != 1:
+        return False
+    return bool(straight[place]) or int(changed.sum()) <= 2

@@ -16,6 +16,7 @@ from carousel_exporter.adoption.graphs import reachable
 from carousel_exporter.adoption.influence import Influence, carried
 from carousel_exporter.adoption.layouts import Layout
 from carousel_exporter.adoption.trials import Arrays, Trial
+from carousel_exporter.wording import counted
 
 #: What each kind of evidence weighs. The graph's own operators decide, numbers come next, and names
 #: last; what weighs less than `ENOUGH` is a guess, and
@@ -34,7 +35,7 @@ SURE: Final = 30.0
 #: More combinations than this are not weighed one by one.
 _MOST: Final = 20_000
 #: A part of an input's elements that is too large to be chance.
-_SOME: Final = 0.2
+_SOME: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def candidates(known: Known, trial: Trial, feed: Arrays, values: Values) -> list
     taken = {i: evidence.roles_taken(known.graph, i) for i, _ in pairs}
     given = {o: evidence.roles_given(known.graph, o) for _, o in pairs}
     for i, o in pairs:
-        part = carried(trial, feed, i, o, values)
+        passed_on = o in known.influence.identical[i]
+        part = 0.0 if passed_on else carried(trial, feed, i, o, values)
         found = [
             *_by_operators(taken[i], given[o]),
             *_by_carrying(part),
@@ -137,16 +139,17 @@ Found = Iterator[tuple[float, str]]
 def _by_operators(taken: frozenset[evidence.Role], given: frozenset[evidence.Role]) -> Found:
     if not taken and not given:
         return
-    told = ", ".join(sorted(f"{kind} of {node}" for node, kind in taken))
     if taken == given:
-        yield _OPERATOR, f"the graph begins {told} with it and ends there"
+        kinds = " and ".join(dict.fromkeys(sorted((kind for _, kind in taken), reverse=True)))
+        nodes = counted(len({node for node, _ in taken}), "recurrent layer")
+        yield _OPERATOR, f"it is {kinds} of {nodes} in the graph, before and after"
     elif taken:
         yield -_OPERATOR, ""
 
 
 def _by_carrying(part: float) -> Found:
     if part >= _SOME:
-        yield _CARRIED, f"{part:.0%} of its elements go on in it one by one"
+        yield _CARRIED, f"{part:.0%} of its elements go on one by one"
 
 
 def _by_names(name: str, output: str) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,7 +62,7 @@ class Workshop:
     def __init__(
         self,
         original: Original,
-        fixed: Mapping[str, np.ndarray],
+        reference: Trial,
         options: Options,
         found: Finding,
         dtypes: Dtypes,
@@ -71,7 +71,7 @@ class Workshop:
         self._options = options
         self._found = found
         self._dtypes = dtypes
-        self._reference = Trial(original.model, fixed)
+        self._reference = reference
 
     def best(self, wiring: Wiring, values: Values, path: Path) -> Served:
         """Return the first form whose rows may share a run, or else the file's own, one row a run.

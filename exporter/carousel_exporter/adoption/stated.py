@@ -11,7 +11,7 @@ from carousel_exporter.adoption.pairing import SURE, Candidate, Known
 from carousel_exporter.errors import ModelFileError, SettingsError
 
 #: A part of an input's elements, carried, that is too small or too large to be chance.
-_FEW, _MANY = 0.1, 0.2
+_FEW, _MANY = 0.1, 0.25
 #: States of one shape whose orders are all tried.
 _MOST_ALIKE = 6
 

@@ -25,9 +25,12 @@ class Trial:
     """A graph in ONNX Runtime on the CPU. Raises ModelFileError where it can't be loaded."""
 
     def __init__(
-        self, model: onnx.ModelProto, fixed: Mapping[str, np.ndarray] | None = None
+        self,
+        model: onnx.ModelProto,
+        fixed: Mapping[str, np.ndarray] | None = None,
+        name: str = "the graph",
     ) -> None:
-        """Load a graph; `fixed` are inputs that are the same on every run."""
+        """Load a graph; `fixed` are inputs that are the same on every run, `name` is for errors."""
         self._fixed = dict(fixed or {})
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL
@@ -40,9 +43,7 @@ class Trial:
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's have no base of their own
-            raise ModelFileError(
-                f"ONNX Runtime can't load the graph: {first_line(error)}"
-            ) from error
+            raise ModelFileError(f"ONNX Runtime can't load {name}: {first_line(error)}") from error
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 
