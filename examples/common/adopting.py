@@ -16,4 +16,4 @@ def adopt(display: Display, model: Path, out: Path, *flags: str, source: str) ->
     """
     if not model.is_file():
         raise DemoError(f"There is no file {model}; {source}.")
-    run_export(display, "adopt", model, *flags, "--out", out)
+    run_export(display, "adopt", model, *flags, "--yes", "--out", out)

@@ -28,7 +28,7 @@ def run_export(display: Display, *arguments: str | Path, last_line_only: bool = 
         stderr=None if sys.stderr.isatty() else subprocess.PIPE,
         text=True,
         check=False,
-        env=os.environ | {"COLUMNS": str(display.console.width)},
+        env=os.environ | {"COLUMNS": str(display.width)},
     )
     if done.returncode:
         raise DemoError(

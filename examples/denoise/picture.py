@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -13,8 +14,12 @@ from carousel_exporter.files import replacing
 from examples.common.wav import RATE, Samples
 from examples.denoise.frames import FRAME, SHIFT
 
-#: Decibels shown below the loudest part.
-_RANGE: Final = 70.0
+#: Decibels shown below the loudest parts.
+_RANGE: Final = 60.0
+#: The share of the points that is louder than what counts as loudest: vowels, and hum.
+_PEAKS: Final = 0.02
+#: In steps of 3 dB: finer ones can't be told apart, and would make noise large to store.
+_COLOURS: Final = colormaps["magma"].resampled(20)
 _SILENCE: Final = 1e-7
 
 
@@ -23,24 +28,25 @@ def draw_picture(path: Path, noisy: Samples, denoised: Samples) -> None:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     levels = [spectrogram(samples) for samples in (noisy, denoised)]
-    loudest = max(float(level.max()) for level in levels)
+    loudest = float(np.quantile(levels[0], 1 - _PEAKS))
     extent = (0.0, len(noisy) / RATE, 0.0, RATE / 2000)
     for panel, level, title in zip(panels, levels, ("as it came", "streamed"), strict=True):
         image = panel.imshow(
-            level,
+            level - loudest,
             origin="lower",
             aspect="auto",
             extent=extent,
-            cmap="magma",
-            vmin=loudest - _RANGE,
-            vmax=loudest,
+            cmap=_COLOURS,
+            interpolation="nearest",
+            vmin=-_RANGE,
+            vmax=0.0,
         )
         panel.set_title(title, loc="left", fontsize="medium")
         panel.set_ylabel("frequency (kHz)")
     panels[-1].set_xlabel("time (s)")
-    figure.colorbar(image, ax=list(panels), label="level (dB)")
+    figure.colorbar(image, ax=list(panels), label="level (dB of the loudest)")
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        figure.savefig(temporary, format="png", dpi=80)
 
 
 def spectrogram(samples: Samples) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples.common.wav import RATE, read_wav, write_wav
+from examples.common.wav import RATE, write_wav
 from tests.support import audio_models
 
 VARIABLE = "CAROUSEL_TEST_DATA"

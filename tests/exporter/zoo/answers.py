@@ -13,6 +13,9 @@ from tests.exporter.zoo.recipe import FEATURES, RATE, TOKENS
 
 Arrays = dict[str, np.ndarray]
 
+#: What may differ, relative to max(1, |reference|), by the width of a float.
+TOLERANCE = {2: 1e-2, 4: 1e-5, 8: 1e-13}
+
 
 def draw_inputs(animal: Animal, *, rows: int, steps: int, seed: int = 0) -> list[Arrays]:
     """Draw what sessions send, an array (T, …) for each input that changes from step to step."""
@@ -59,6 +62,8 @@ def answers(
         }
         if "rate" in animal.inputs:
             feeds["rate"] = np.array(RATE)
+        if animal.takes_lengths:
+            feeds["lengths"] = np.full(rows, min(steps_a_run, length - start), np.int32)
         found = dict(zip(names, runtime.run(names, feeds | states), strict=True))
         for name in animal.outputs:
             parts[name].append(_taken(found[name], form))
@@ -67,6 +72,15 @@ def answers(
         state.name: np.moveaxis(states[state.name], state.batch_axis, 0) for state in animal.states
     }
     return {name: np.concatenate(values, axis=1) for name, values in parts.items()}, last
+
+
+def same(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Tell whether arrays are equal; axes of size 1 may come and go behind the first."""
+    if found.dtype != expected.dtype or len(found) != len(expected):
+        return False
+    a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (found, expected))
+    allowed = TOLERANCE[found.dtype.itemsize] if found.dtype.kind == "f" else 0.0
+    return a.shape == b.shape and bool((np.abs(a - b) <= allowed * np.maximum(1, np.abs(b))).all())
 
 
 def _given(chunk: np.ndarray, form: str) -> np.ndarray:

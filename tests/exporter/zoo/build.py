@@ -39,6 +39,7 @@ class Animal:
     states: tuple[StateTruth, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    takes_lengths: bool
 
     @property
     def pairs(self) -> set[tuple[str, str]]:
@@ -74,6 +75,7 @@ class _Builder:
             tuple(self.states),
             tuple(self.inputs),
             tuple(name for name, *_ in self.given),
+            "lengths" in self.recipe.extras,
         )
 
     # Inputs.
@@ -112,6 +114,8 @@ class _Builder:
 
     def _layers(self, x: str) -> str:
         r = self.recipe
+        if "lengths" in r.extras:
+            self.g.input("lengths", np.int32, [self._batch_dim()])
         before, after = self._read_states(), {}
         size = FEATURES + 2 * (r.inputs == "two")
         top = x

@@ -116,6 +116,10 @@ _EXTRAS = [
     Recipe(extras=_extras("constant")),
     Recipe(extras=_extras("constant", "integer"), cell="plain_gru", dtype="float64"),
 ]
+_LENGTHS = [
+    Recipe(form="time_major", layers=2, extras=_extras("lengths")),
+    Recipe(form="batch_first", cell="gru", layers=2, extras=_extras("lengths", "integer")),
+]
 _OPSETS = [
     *(Recipe(opset=opset, layers=2, layout=("BLH",)) for opset in (11, 12, 13, 14, 15, 18, 21)),
     Recipe(opset=11, cell="gru", form="batch_first"),
@@ -128,7 +132,9 @@ _OPSETS = [
 
 #: Every explicit graph, without repetitions.
 CATALOGUE: Final = tuple(
-    dict.fromkeys([*_LAYOUTS, *_CELLS, *_WIDTHS, *_FORMS, *_BATCHES, *_INPUTS, *_EXTRAS, *_OPSETS])
+    dict.fromkeys(
+        [*_LAYOUTS, *_CELLS, *_WIDTHS, *_FORMS, *_BATCHES, *_INPUTS, *_EXTRAS, *_LENGTHS, *_OPSETS]
+    )
 )
 
 
@@ -138,15 +144,16 @@ def recipes(draw: st.DrawFn) -> Recipe:
     cell = draw(st.sampled_from(sorted(CELLS)))
     form = draw(st.sampled_from(["step", "time_major", "batch_first"]))
     layouts = LAYOUTS_TWO if CELLS[cell] == "hc" else LAYOUTS_ONE
-    extras = {"counter", "integer", "constant", "states_first"} | (
-        {"delay"} if form == "step" else set()
-    )
+    steps = 0 if form == "step" else draw(st.sampled_from([0, 0, 1]))
+    extras = {"counter", "integer", "constant", "states_first"}
+    extras |= {"delay"} if form == "step" else set()
+    extras |= {"lengths"} if form != "step" and not steps and cell in OPERATORS else set()
     return Recipe(
         cell=cell,
         layers=draw(st.integers(1, 3)),
         layout=draw(st.sampled_from(layouts)),
         form=form,
-        steps=0 if form == "step" else draw(st.sampled_from([0, 0, 1])),
+        steps=steps,
         batch=draw(st.sampled_from(sorted(BATCHES))),
         names=draw(st.sampled_from(["out", "torch", "past_present", "n"])),
         dtype="float32"

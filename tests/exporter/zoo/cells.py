@@ -39,10 +39,11 @@ def _operator(
 
     def run(x: str, states: States) -> tuple[str, States]:
         x = x if time_axis else g.unsqueeze(x, [0])  # (T, B, F)
+        lengths = "lengths" if "lengths" in recipe.extras else ""
         before = [g.unsqueeze(state, [0]) for state in states]  # (1, B, H)
         every, *after = g.nodes_of(
             kind,
-            *(x, *weights, bias, "", *before),
+            *(x, *weights, bias, lengths, *before),
             outputs=1 + len(states),
             hidden_size=HIDDEN,
             **attributes,

@@ -1,20 +1,13 @@
 """The zoo itself: its graphs are what their recipes say, so that what is proved of them counts."""
 
-import numpy as np
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
-from tests.exporter.zoo.answers import answers, draw_inputs
+from tests.exporter.zoo.answers import answers, draw_inputs, same
 from tests.exporter.zoo.build import build
 from tests.exporter.zoo.catalogue import CATALOGUE
 
 STEPS = 5
-TOLERANCE = {2: 1e-2, 4: 1e-5, 8: 1e-13}
-
-
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    allowed = TOLERANCE[a.dtype.itemsize] if a.dtype.kind == "f" else 0
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=allowed, atol=allowed))
 
 
 @pytest.fixture(params=CATALOGUE, ids=str)
