@@ -22,61 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from carousel.v1 import states_pb2 as carousel_dot_v1_dot_states__pb2
 from carousel.v1 import tensor_pb2 as carousel_dot_v1_dot_tensor__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61rousel/v1/sessions.proto\x12\x0b\x63\x61rousel.v1\x1a\x18\x63\x61rousel/v1/tensor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"v\n\x0bOpenRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12+\n\x0einitial_states\x18\x05 \x03(\x0b\x32\x13.carousel.v1.Tensor\"_\n\x0cOpenResponse\x12\x11\n\tserver_id\x18\x01 \x01(\x06\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12\x0f\n\x07handles\x18\x05 \x01(\x0c\"+\n\rAttachRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"v\n\x0e\x41ttachResponse\x12\x11\n\tserver_id\x18\x01 \x01(\x06\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07handles\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x05 \x01(\x0c\x12\x0f\n\x07\x64urable\x18\x06 \x01(\x0c\"\xce\x01\n\x0bStepRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tserver_id\x18\x04 \x01(\x06\x12\x12\n\ntimeout_ms\x18\x05 \x01(\r\x12\x0f\n\x07handles\x18\x06 \x01(\x0c\x12\x0f\n\x07lengths\x18\x07 \x01(\x0c\x12\x12\n\nfirst_step\x18\x08 \x01(\x0c\x12\x11\n\tdelivered\x18\t \x01(\x0c\x12#\n\x06inputs\x18\n \x03(\x0b\x32\x13.carousel.v1.Tensor\"\x81\x02\n\x0cStepResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0c\n\x04rows\x18\x04 \x01(\x0c\x12\x0e\n\x06status\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x0c\x12\x0f\n\x07\x64urable\x18\x07 \x01(\x0c\x12\x0f\n\x07lengths\x18\x08 \x01(\x0c\x12$\n\x07outputs\x18\t \x03(\x0b\x32\x13.carousel.v1.Tensor\x12%\n\x06\x65rrors\x18\n \x03(\x0b\x32\x15.carousel.v1.RowError\x12\x16\n\x0eretry_after_ms\x18\x0b \x01(\r\"(\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"A\n\rStreamRequest\x12(\n\x04step\x18\x01 \x01(\x0b\x32\x18.carousel.v1.StepRequestH\x00\x42\x06\n\x04\x62ody\"q\n\x0eStreamResponse\x12)\n\x04step\x18\x01 \x01(\x0b\x32\x19.carousel.v1.StepResponseH\x00\x12,\n\x08\x64raining\x18\x02 \x01(\x0b\x32\x18.carousel.v1.DrainNoticeH\x00\x42\x06\n\x04\x62ody\"M\n\x0b\x44rainNotice\x12,\n\tleaves_in\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08saved_to\x18\x02 \x01(\t\"R\n\x0cResetRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\x06\x12\x0f\n\x07handles\x18\x04 \x01(\x0c\"\x1f\n\rResetResponse\x12\x0e\n\x06status\x18\x01 \x01(\x0c\"R\n\x0c\x43loseRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\x06\x12\x0f\n\x07handles\x18\x04 \x01(\x0c\"\x1f\n\rCloseResponse\x12\x0e\n\x06status\x18\x01 \x01(\x0c\"\xd9\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\x04\x12\x0f\n\x07\x64urable\x18\x05 \x01(\x04\x12(\n\x05place\x18\x06 \x01(\x0e\x32\x19.carousel.v1.SessionPlace\x12-\n\topen_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04idle\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1f\n\x11GetSessionRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.carousel.v1.Session\"K\n\x13ListSessionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.carousel.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x04*\xda\x02\n\tRowStatus\x12\x11\n\rROW_STATUS_OK\x10\x00\x12\x1b\n\x17ROW_STATUS_STALE_HANDLE\x10\x01\x12\x18\n\x14ROW_STATUS_NOT_FOUND\x10\x02\x12\x16\n\x12ROW_STATUS_INVALID\x10\x03\x12\x1b\n\x17ROW_STATUS_OUT_OF_ORDER\x10\x04\x12\x1e\n\x1aROW_STATUS_ALREADY_APPLIED\x10\x05\x12\x18\n\x14ROW_STATUS_DUPLICATE\x10\x06\x12\x1c\n\x18ROW_STATUS_NUMERIC_FAULT\x10\x07\x12\x1a\n\x16ROW_STATUS_MODEL_ERROR\x10\x08\x12\x13\n\x0fROW_STATUS_BUSY\x10\t\x12\x17\n\x13ROW_STATUS_DEADLINE\x10\n\x12\x16\n\x12ROW_STATUS_EXPIRED\x10\x0b\x12\x14\n\x10ROW_STATUS_MOVED\x10\x0c*_\n\x0cSessionPlace\x12\x1d\n\x19SESSION_PLACE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_PLACE_LIVE\x10\x01\x12\x18\n\x14SESSION_PLACE_PARKED\x10\x02\x32\xa9\x04\n\x0eSessionService\x12;\n\x04Open\x12\x18.carousel.v1.OpenRequest\x1a\x19.carousel.v1.OpenResponse\x12\x41\n\x06\x41ttach\x12\x1a.carousel.v1.AttachRequest\x1a\x1b.carousel.v1.AttachResponse\x12\x45\n\x06Stream\x12\x1a.carousel.v1.StreamRequest\x1a\x1b.carousel.v1.StreamResponse(\x01\x30\x01\x12;\n\x04Step\x12\x18.carousel.v1.StepRequest\x1a\x19.carousel.v1.StepResponse\x12>\n\x05Reset\x12\x19.carousel.v1.ResetRequest\x1a\x1a.carousel.v1.ResetResponse\x12>\n\x05\x43lose\x12\x19.carousel.v1.CloseRequest\x1a\x1a.carousel.v1.CloseResponse\x12\x46\n\x03Get\x12\x1e.carousel.v1.GetSessionRequest\x1a\x1f.carousel.v1.GetSessionResponse\x12K\n\x04List\x12 .carousel.v1.ListSessionsRequest\x1a!.carousel.v1.ListSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61rousel/v1/sessions.proto\x12\x0b\x63\x61rousel.v1\x1a\x18\x63\x61rousel/v1/states.proto\x1a\x18\x63\x61rousel/v1/tensor.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"v\n\x0bOpenRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12+\n\x0einitial_states\x18\x05 \x03(\x0b\x32\x13.carousel.v1.Tensor\"_\n\x0cOpenResponse\x12\x11\n\tserver_id\x18\x01 \x01(\x06\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12\x0f\n\x07handles\x18\x05 \x01(\x0c\"L\n\rAttachRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x11\n\tdelivered\x18\x03 \x01(\x0c\x12\x0c\n\x04\x65\x61\x63h\x18\x04 \x01(\x08\"\xb0\x01\n\x0e\x41ttachResponse\x12\x11\n\tserver_id\x18\x01 \x01(\x06\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07handles\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x05 \x01(\x0c\x12\x0f\n\x07\x64urable\x18\x06 \x01(\x0c\x12\x0e\n\x06status\x18\x07 \x01(\x0c\x12(\n\x05moved\x18\x08 \x03(\x0b\x32\x19.carousel.v1.SessionMoved\"+\n\x0cSessionMoved\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\xce\x01\n\x0bStepRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x11\n\tserver_id\x18\x04 \x01(\x06\x12\x12\n\ntimeout_ms\x18\x05 \x01(\r\x12\x0f\n\x07handles\x18\x06 \x01(\x0c\x12\x0f\n\x07lengths\x18\x07 \x01(\x0c\x12\x12\n\nfirst_step\x18\x08 \x01(\x0c\x12\x11\n\tdelivered\x18\t \x01(\x0c\x12#\n\x06inputs\x18\n \x03(\x0b\x32\x13.carousel.v1.Tensor\"\x81\x02\n\x0cStepResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0c\n\x04rows\x18\x04 \x01(\x0c\x12\x0e\n\x06status\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x0c\x12\x0f\n\x07\x64urable\x18\x07 \x01(\x0c\x12\x0f\n\x07lengths\x18\x08 \x01(\x0c\x12$\n\x07outputs\x18\t \x03(\x0b\x32\x13.carousel.v1.Tensor\x12%\n\x06\x65rrors\x18\n \x03(\x0b\x32\x15.carousel.v1.RowError\x12\x16\n\x0eretry_after_ms\x18\x0b \x01(\r\"(\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"A\n\rStreamRequest\x12(\n\x04step\x18\x01 \x01(\x0b\x32\x18.carousel.v1.StepRequestH\x00\x42\x06\n\x04\x62ody\"q\n\x0eStreamResponse\x12)\n\x04step\x18\x01 \x01(\x0b\x32\x19.carousel.v1.StepResponseH\x00\x12,\n\x08\x64raining\x18\x02 \x01(\x0b\x32\x18.carousel.v1.DrainNoticeH\x00\x42\x06\n\x04\x62ody\"M\n\x0b\x44rainNotice\x12,\n\tleaves_in\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08saved_to\x18\x02 \x01(\t\"R\n\x0cResetRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\x06\x12\x0f\n\x07handles\x18\x04 \x01(\x0c\"\x1f\n\rResetResponse\x12\x0e\n\x06status\x18\x01 \x01(\x0c\"`\n\x0c\x43loseRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tserver_id\x18\x03 \x01(\x06\x12\x0f\n\x07handles\x18\x04 \x01(\x0c\x12\x0c\n\x04keep\x18\x05 \x01(\x08\"\x1f\n\rCloseResponse\x12\x0e\n\x06status\x18\x01 \x01(\x0c\"\xd9\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61pplied\x18\x04 \x01(\x04\x12\x0f\n\x07\x64urable\x18\x05 \x01(\x04\x12(\n\x05place\x18\x06 \x01(\x0e\x32\x19.carousel.v1.SessionPlace\x12-\n\topen_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04idle\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x1f\n\x11GetSessionRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.carousel.v1.Session\"K\n\x13ListSessionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.carousel.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x04*\xda\x02\n\tRowStatus\x12\x11\n\rROW_STATUS_OK\x10\x00\x12\x1b\n\x17ROW_STATUS_STALE_HANDLE\x10\x01\x12\x18\n\x14ROW_STATUS_NOT_FOUND\x10\x02\x12\x16\n\x12ROW_STATUS_INVALID\x10\x03\x12\x1b\n\x17ROW_STATUS_OUT_OF_ORDER\x10\x04\x12\x1e\n\x1aROW_STATUS_ALREADY_APPLIED\x10\x05\x12\x18\n\x14ROW_STATUS_DUPLICATE\x10\x06\x12\x1c\n\x18ROW_STATUS_NUMERIC_FAULT\x10\x07\x12\x1a\n\x16ROW_STATUS_MODEL_ERROR\x10\x08\x12\x13\n\x0fROW_STATUS_BUSY\x10\t\x12\x17\n\x13ROW_STATUS_DEADLINE\x10\n\x12\x16\n\x12ROW_STATUS_EXPIRED\x10\x0b\x12\x14\n\x10ROW_STATUS_MOVED\x10\x0c*_\n\x0cSessionPlace\x12\x1d\n\x19SESSION_PLACE_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_PLACE_LIVE\x10\x01\x12\x18\n\x14SESSION_PLACE_PARKED\x10\x02\x32\xbe\x07\n\x0eSessionService\x12;\n\x04Open\x12\x18.carousel.v1.OpenRequest\x1a\x19.carousel.v1.OpenResponse\x12\x41\n\x06\x41ttach\x12\x1a.carousel.v1.AttachRequest\x1a\x1b.carousel.v1.AttachResponse\x12\x45\n\x06Stream\x12\x1a.carousel.v1.StreamRequest\x1a\x1b.carousel.v1.StreamResponse(\x01\x30\x01\x12;\n\x04Step\x12\x18.carousel.v1.StepRequest\x1a\x19.carousel.v1.StepResponse\x12>\n\x05Reset\x12\x19.carousel.v1.ResetRequest\x1a\x1a.carousel.v1.ResetResponse\x12>\n\x05\x43lose\x12\x19.carousel.v1.CloseRequest\x1a\x1a.carousel.v1.CloseResponse\x12G\n\x08Snapshot\x12\x1c.carousel.v1.SnapshotRequest\x1a\x1d.carousel.v1.SnapshotResponse\x12\x44\n\x07Restore\x12\x1b.carousel.v1.RestoreRequest\x1a\x1c.carousel.v1.RestoreResponse\x12;\n\x04\x46ork\x12\x18.carousel.v1.ForkRequest\x1a\x19.carousel.v1.ForkResponse\x12;\n\x04Mark\x12\x18.carousel.v1.MarkRequest\x1a\x19.carousel.v1.MarkResponse\x12\x41\n\x06Rewind\x12\x1a.carousel.v1.RewindRequest\x1a\x1b.carousel.v1.RewindResponse\x12G\n\x08GetState\x12\x1c.carousel.v1.GetStateRequest\x1a\x1d.carousel.v1.GetStateResponse\x12\x46\n\x03Get\x12\x1e.carousel.v1.GetSessionRequest\x1a\x1f.carousel.v1.GetSessionResponse\x12K\n\x04List\x12 .carousel.v1.ListSessionsRequest\x1a!.carousel.v1.ListSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'carousel.v1.sessions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROWSTATUS']._serialized_start=2043
-  _globals['_ROWSTATUS']._serialized_end=2389
-  _globals['_SESSIONPLACE']._serialized_start=2391
-  _globals['_SESSIONPLACE']._serialized_end=2486
-  _globals['_OPENREQUEST']._serialized_start=159
-  _globals['_OPENREQUEST']._serialized_end=277
-  _globals['_OPENRESPONSE']._serialized_start=279
-  _globals['_OPENRESPONSE']._serialized_end=374
-  _globals['_ATTACHREQUEST']._serialized_start=376
-  _globals['_ATTACHREQUEST']._serialized_end=419
-  _globals['_ATTACHRESPONSE']._serialized_start=421
-  _globals['_ATTACHRESPONSE']._serialized_end=539
-  _globals['_STEPREQUEST']._serialized_start=542
-  _globals['_STEPREQUEST']._serialized_end=748
-  _globals['_STEPRESPONSE']._serialized_start=751
-  _globals['_STEPRESPONSE']._serialized_end=1008
-  _globals['_ROWERROR']._serialized_start=1010
-  _globals['_ROWERROR']._serialized_end=1050
-  _globals['_STREAMREQUEST']._serialized_start=1052
-  _globals['_STREAMREQUEST']._serialized_end=1117
-  _globals['_STREAMRESPONSE']._serialized_start=1119
-  _globals['_STREAMRESPONSE']._serialized_end=1232
-  _globals['_DRAINNOTICE']._serialized_start=1234
-  _globals['_DRAINNOTICE']._serialized_end=1311
-  _globals['_RESETREQUEST']._serialized_start=1313
-  _globals['_RESETREQUEST']._serialized_end=1395
-  _globals['_RESETRESPONSE']._serialized_start=1397
-  _globals['_RESETRESPONSE']._serialized_end=1428
-  _globals['_CLOSEREQUEST']._serialized_start=1430
-  _globals['_CLOSEREQUEST']._serialized_end=1512
-  _globals['_CLOSERESPONSE']._serialized_start=1514
-  _globals['_CLOSERESPONSE']._serialized_end=1545
-  _globals['_SESSION']._serialized_start=1548
-  _globals['_SESSION']._serialized_end=1765
-  _globals['_GETSESSIONREQUEST']._serialized_start=1767
-  _globals['_GETSESSIONREQUEST']._serialized_end=1798
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1800
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1859
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1861
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1936
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1938
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2040
-  _globals['_SESSIONSERVICE']._serialized_start=2489
-  _globals['_SESSIONSERVICE']._serialized_end=3042
+  _globals['_ROWSTATUS']._serialized_start=2220
+  _globals['_ROWSTATUS']._serialized_end=2566
+  _globals['_SESSIONPLACE']._serialized_start=2568
+  _globals['_SESSIONPLACE']._serialized_end=2663
+  _globals['_OPENREQUEST']._serialized_start=185
+  _globals['_OPENREQUEST']._serialized_end=303
+  _globals['_OPENRESPONSE']._serialized_start=305
+  _globals['_OPENRESPONSE']._serialized_end=400
+  _globals['_ATTACHREQUEST']._serialized_start=402
+  _globals['_ATTACHREQUEST']._serialized_end=478
+  _globals['_ATTACHRESPONSE']._serialized_start=481
+  _globals['_ATTACHRESPONSE']._serialized_end=657
+  _globals['_SESSIONMOVED']._serialized_start=659
+  _globals['_SESSIONMOVED']._serialized_end=702
+  _globals['_STEPREQUEST']._serialized_start=705
+  _globals['_STEPREQUEST']._serialized_end=911
+  _globals['_STEPRESPONSE']._serialized_start=914
+  _globals['_STEPRESPONSE']._serialized_end=1171
+  _globals['_ROWERROR']._serialized_start=1173
+  _globals['_ROWERROR']._serialized_end=1213
+  _globals['_STREAMREQUEST']._serialized_start=1215
+  _globals['_STREAMREQUEST']._serialized_end=1280
+  _globals['_STREAMRESPONSE']._serialized_start=1282
+  _globals['_STREAMRESPONSE']._serialized_end=1395
+  _globals['_DRAINNOTICE']._serialized_start=1397
+  _globals['_DRAINNOTICE']._serialized_end=1474
+  _globals['_RESETREQUEST']._serialized_start=1476
+  _globals['_RESETREQUEST']._serialized_end=1558
+  _globals['_RESETRESPONSE']._serialized_start=1560
+  _globals['_RESETRESPONSE']._serialized_end=1591
+  _globals['_CLOSEREQUEST']._serialized_start=1593
+  _globals['_CLOSEREQUEST']._serialized_end=1689
+  _globals['_CLOSERESPONSE']._serialized_start=1691
+  _globals['_CLOSERESPONSE']._serialized_end=1722
+  _globals['_SESSION']._serialized_start=1725
+  _globals['_SESSION']._serialized_end=1942
+  _globals['_GETSESSIONREQUEST']._serialized_start=1944
+  _globals['_GETSESSIONREQUEST']._serialized_end=1975
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1977
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2036
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=2038
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=2113
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2115
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2217
+  _globals['_SESSIONSERVICE']._serialized_start=2666
+  _globals['_SESSIONSERVICE']._serialized_end=3624
 # @@protoc_insertion_point(module_scope)

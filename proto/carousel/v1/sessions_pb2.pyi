@@ -222,8 +222,20 @@ class AttachRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
+    DELIVERED_FIELD_NUMBER: _builtins.int
+    EACH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
+    delivered: _builtins.bytes
+    """How many answers of each session the client holds, N x uint64. The sessions go back to where
+    the client can go on from: to `delivered` if they stand there, otherwise to the newest
+    checkpoint at or before it. Empty: they stay where they stand, or where their newest checkpoint
+    is.
+    """
+    each: _builtins.bool
+    """Whether to take those sessions that can be had, and say in `status` what became of the others,
+    rather than to take none.
+    """
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The sessions' ids."""
@@ -233,10 +245,12 @@ class AttachRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
+        delivered: _builtins.bytes = ...,
+        each: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "each", b"each", "ids", b"ids", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +268,8 @@ class AttachResponse(_message.Message):
     HANDLES_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     DURABLE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
     server_id: _builtins.int
     """The server that gave the handles."""
     model: _builtins.str
@@ -266,6 +282,12 @@ class AttachResponse(_message.Message):
     """How many steps each session's state has taken in, N x uint64."""
     durable: _builtins.bytes
     """How many of them a checkpoint in the store covers, N x uint64."""
+    status: _builtins.bytes
+    """What became of each row, N x uint8 (RowStatus). Empty: all are OK."""
+    @_builtins.property
+    def moved(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionMoved]:
+        """Where the sessions are that are ROW_STATUS_MOVED."""
+
     def __init__(
         self,
         *,
@@ -275,14 +297,42 @@ class AttachResponse(_message.Message):
         handles: _builtins.bytes = ...,
         applied: _builtins.bytes = ...,
         durable: _builtins.bytes = ...,
+        status: _builtins.bytes = ...,
+        moved: _abc.Iterable[Global___SessionMoved] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "durable", b"durable", "handles", b"handles", "model", b"model", "server_id", b"server_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "durable", b"durable", "handles", b"handles", "model", b"model", "moved", b"moved", "server_id", b"server_id", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+
+@_typing.final
+class SessionMoved(_message.Message):
+    """Says which server has a session; in AttachResponse, and among the details of errors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The session's id."""
+    address: _builtins.str
+    """The address that the server which has it gave for itself, HOST:PORT; empty where it gave none."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionMoved: _TypeAlias = SessionMoved  # noqa: Y015
 
 @_typing.final
 class StepRequest(_message.Message):
@@ -319,7 +369,9 @@ class StepRequest(_message.Message):
     first_step: _builtins.bytes
     """The step count at which each row's chunk begins, N x uint64. Empty: not checked."""
     delivered: _builtins.bytes
-    """How many answers of each session the client holds, N x uint64. Empty: not used."""
+    """How many answers of each session the client holds, N x uint64: checkpoints that it would go
+    back to stay. Empty: the newest one stays.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:
         """The inputs, each once: all rows' steps laid end to end, `[sum(lengths), ...]`."""
@@ -600,6 +652,7 @@ class CloseRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SERVER_ID_FIELD_NUMBER: _builtins.int
     HANDLES_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
@@ -608,6 +661,8 @@ class CloseRequest(_message.Message):
     """The server that gave the handles."""
     handles: _builtins.bytes
     """The sessions' handles, N x uint64, each at most once."""
+    keep: _builtins.bool
+    """Whether to end the sessions here only: they are saved, and go on with whoever attaches to them."""
     def __init__(
         self,
         *,
@@ -615,10 +670,11 @@ class CloseRequest(_message.Message):
         version: _builtins.str = ...,
         server_id: _builtins.int = ...,
         handles: _builtins.bytes = ...,
+        keep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "model", b"model", "server_id", b"server_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "keep", b"keep", "model", b"model", "server_id", b"server_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

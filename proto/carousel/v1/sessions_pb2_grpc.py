@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from carousel.v1 import sessions_pb2 as carousel_dot_v1_dot_sessions__pb2
+from carousel.v1 import states_pb2 as carousel_dot_v1_dot_states__pb2
 
 GRPC_GENERATED_VERSION = '1.74.0'
 GRPC_VERSION = grpc.__version__
@@ -65,6 +66,36 @@ class SessionServiceStub(object):
                 request_serializer=carousel_dot_v1_dot_sessions__pb2.CloseRequest.SerializeToString,
                 response_deserializer=carousel_dot_v1_dot_sessions__pb2.CloseResponse.FromString,
                 _registered_method=True)
+        self.Snapshot = channel.unary_unary(
+                '/carousel.v1.SessionService/Snapshot',
+                request_serializer=carousel_dot_v1_dot_states__pb2.SnapshotRequest.SerializeToString,
+                response_deserializer=carousel_dot_v1_dot_states__pb2.SnapshotResponse.FromString,
+                _registered_method=True)
+        self.Restore = channel.unary_unary(
+                '/carousel.v1.SessionService/Restore',
+                request_serializer=carousel_dot_v1_dot_states__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=carousel_dot_v1_dot_states__pb2.RestoreResponse.FromString,
+                _registered_method=True)
+        self.Fork = channel.unary_unary(
+                '/carousel.v1.SessionService/Fork',
+                request_serializer=carousel_dot_v1_dot_states__pb2.ForkRequest.SerializeToString,
+                response_deserializer=carousel_dot_v1_dot_states__pb2.ForkResponse.FromString,
+                _registered_method=True)
+        self.Mark = channel.unary_unary(
+                '/carousel.v1.SessionService/Mark',
+                request_serializer=carousel_dot_v1_dot_states__pb2.MarkRequest.SerializeToString,
+                response_deserializer=carousel_dot_v1_dot_states__pb2.MarkResponse.FromString,
+                _registered_method=True)
+        self.Rewind = channel.unary_unary(
+                '/carousel.v1.SessionService/Rewind',
+                request_serializer=carousel_dot_v1_dot_states__pb2.RewindRequest.SerializeToString,
+                response_deserializer=carousel_dot_v1_dot_states__pb2.RewindResponse.FromString,
+                _registered_method=True)
+        self.GetState = channel.unary_unary(
+                '/carousel.v1.SessionService/GetState',
+                request_serializer=carousel_dot_v1_dot_states__pb2.GetStateRequest.SerializeToString,
+                response_deserializer=carousel_dot_v1_dot_states__pb2.GetStateResponse.FromString,
+                _registered_method=True)
         self.Get = channel.unary_unary(
                 '/carousel.v1.SessionService/Get',
                 request_serializer=carousel_dot_v1_dot_sessions__pb2.GetSessionRequest.SerializeToString,
@@ -90,8 +121,10 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request, context):
-        """Takes up open sessions by their ids: all of them, or none and an error that names the ids that
-        are not there. Waits for the sessions' queued rows; handles given out before are stale then.
+        """Takes up sessions by their ids: all of them, or none and an error that names the ids that are
+        not there. Waits for the sessions' queued rows; handles given out before are stale then. A
+        session that no living server has is taken from the store; one that another server has is
+        FAILED_PRECONDITION with SessionMoved among the error's details.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +154,50 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Close(self, request, context):
-        """Ends sessions for good. Waits for the sessions' queued rows.
+        """Ends sessions: for good, or here only. Waits for the sessions' queued rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Snapshot(self, request, context):
+        """Copies the states of sessions out, to be kept by the client. Waits for their queued rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request, context):
+        """Opens sessions that go on where snapshots were taken: all of them, or none and an error that
+        names the field that differs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fork(self, request, context):
+        """Opens copies of a session, each independent from then on. Waits for its queued rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Mark(self, request, context):
+        """Gives the place where sessions stand a name, to rewind to. Waits for their queued rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rewind(self, request, context):
+        """Puts sessions back to a mark or a checkpoint. Waits for their queued rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetState(self, request, context):
+        """Returns the states of sessions as arrays. Waits for their queued rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +249,36 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.Close,
                     request_deserializer=carousel_dot_v1_dot_sessions__pb2.CloseRequest.FromString,
                     response_serializer=carousel_dot_v1_dot_sessions__pb2.CloseResponse.SerializeToString,
+            ),
+            'Snapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.Snapshot,
+                    request_deserializer=carousel_dot_v1_dot_states__pb2.SnapshotRequest.FromString,
+                    response_serializer=carousel_dot_v1_dot_states__pb2.SnapshotResponse.SerializeToString,
+            ),
+            'Restore': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=carousel_dot_v1_dot_states__pb2.RestoreRequest.FromString,
+                    response_serializer=carousel_dot_v1_dot_states__pb2.RestoreResponse.SerializeToString,
+            ),
+            'Fork': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fork,
+                    request_deserializer=carousel_dot_v1_dot_states__pb2.ForkRequest.FromString,
+                    response_serializer=carousel_dot_v1_dot_states__pb2.ForkResponse.SerializeToString,
+            ),
+            'Mark': grpc.unary_unary_rpc_method_handler(
+                    servicer.Mark,
+                    request_deserializer=carousel_dot_v1_dot_states__pb2.MarkRequest.FromString,
+                    response_serializer=carousel_dot_v1_dot_states__pb2.MarkResponse.SerializeToString,
+            ),
+            'Rewind': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rewind,
+                    request_deserializer=carousel_dot_v1_dot_states__pb2.RewindRequest.FromString,
+                    response_serializer=carousel_dot_v1_dot_states__pb2.RewindResponse.SerializeToString,
+            ),
+            'GetState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetState,
+                    request_deserializer=carousel_dot_v1_dot_states__pb2.GetStateRequest.FromString,
+                    response_serializer=carousel_dot_v1_dot_states__pb2.GetStateResponse.SerializeToString,
             ),
             'Get': grpc.unary_unary_rpc_method_handler(
                     servicer.Get,
@@ -348,6 +454,168 @@ class SessionService(object):
             '/carousel.v1.SessionService/Close',
             carousel_dot_v1_dot_sessions__pb2.CloseRequest.SerializeToString,
             carousel_dot_v1_dot_sessions__pb2.CloseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Snapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carousel.v1.SessionService/Snapshot',
+            carousel_dot_v1_dot_states__pb2.SnapshotRequest.SerializeToString,
+            carousel_dot_v1_dot_states__pb2.SnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carousel.v1.SessionService/Restore',
+            carousel_dot_v1_dot_states__pb2.RestoreRequest.SerializeToString,
+            carousel_dot_v1_dot_states__pb2.RestoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carousel.v1.SessionService/Fork',
+            carousel_dot_v1_dot_states__pb2.ForkRequest.SerializeToString,
+            carousel_dot_v1_dot_states__pb2.ForkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Mark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carousel.v1.SessionService/Mark',
+            carousel_dot_v1_dot_states__pb2.MarkRequest.SerializeToString,
+            carousel_dot_v1_dot_states__pb2.MarkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rewind(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carousel.v1.SessionService/Rewind',
+            carousel_dot_v1_dot_states__pb2.RewindRequest.SerializeToString,
+            carousel_dot_v1_dot_states__pb2.RewindResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carousel.v1.SessionService/GetState',
+            carousel_dot_v1_dot_states__pb2.GetStateRequest.SerializeToString,
+            carousel_dot_v1_dot_states__pb2.GetStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,6 +13,7 @@ array of it without a loop. Rows are in one order in all columns of a message.
 """
 
 from carousel.v1 import sessions_pb2 as _sessions_pb2
+from carousel.v1 import states_pb2 as _states_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
@@ -47,8 +48,10 @@ class SessionServiceStub:
     ALREADY_EXISTS; a server without room is RESOURCE_EXHAUSTED, and says when to try again.
     """
     Attach: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.AttachRequest, _sessions_pb2.AttachResponse]
-    """Takes up open sessions by their ids: all of them, or none and an error that names the ids that
-    are not there. Waits for the sessions' queued rows; handles given out before are stale then.
+    """Takes up sessions by their ids: all of them, or none and an error that names the ids that are
+    not there. Waits for the sessions' queued rows; handles given out before are stale then. A
+    session that no living server has is taken from the store; one that another server has is
+    FAILED_PRECONDITION with SessionMoved among the error's details.
     """
     Stream: _grpc.StreamStreamMultiCallable[_sessions_pb2.StreamRequest, _sessions_pb2.StreamResponse]
     """Steps sessions, for as long as the client likes. An error never ends the stream: it is in the
@@ -60,7 +63,21 @@ class SessionServiceStub:
     Reset: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ResetRequest, _sessions_pb2.ResetResponse]
     """Puts sessions back to their initial state, step 0. Waits for the sessions' queued rows."""
     Close: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.CloseRequest, _sessions_pb2.CloseResponse]
-    """Ends sessions for good. Waits for the sessions' queued rows."""
+    """Ends sessions: for good, or here only. Waits for the sessions' queued rows."""
+    Snapshot: _grpc.UnaryUnaryMultiCallable[_states_pb2.SnapshotRequest, _states_pb2.SnapshotResponse]
+    """Copies the states of sessions out, to be kept by the client. Waits for their queued rows."""
+    Restore: _grpc.UnaryUnaryMultiCallable[_states_pb2.RestoreRequest, _states_pb2.RestoreResponse]
+    """Opens sessions that go on where snapshots were taken: all of them, or none and an error that
+    names the field that differs.
+    """
+    Fork: _grpc.UnaryUnaryMultiCallable[_states_pb2.ForkRequest, _states_pb2.ForkResponse]
+    """Opens copies of a session, each independent from then on. Waits for its queued rows."""
+    Mark: _grpc.UnaryUnaryMultiCallable[_states_pb2.MarkRequest, _states_pb2.MarkResponse]
+    """Gives the place where sessions stand a name, to rewind to. Waits for their queued rows."""
+    Rewind: _grpc.UnaryUnaryMultiCallable[_states_pb2.RewindRequest, _states_pb2.RewindResponse]
+    """Puts sessions back to a mark or a checkpoint. Waits for their queued rows."""
+    GetState: _grpc.UnaryUnaryMultiCallable[_states_pb2.GetStateRequest, _states_pb2.GetStateResponse]
+    """Returns the states of sessions as arrays. Waits for their queued rows."""
     Get: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.GetSessionRequest, _sessions_pb2.GetSessionResponse]
     """Returns one session by its id."""
     List: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]
@@ -76,8 +93,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ALREADY_EXISTS; a server without room is RESOURCE_EXHAUSTED, and says when to try again.
     """
     Attach: _aio.UnaryUnaryMultiCallable[_sessions_pb2.AttachRequest, _sessions_pb2.AttachResponse]  # type: ignore[assignment]
-    """Takes up open sessions by their ids: all of them, or none and an error that names the ids that
-    are not there. Waits for the sessions' queued rows; handles given out before are stale then.
+    """Takes up sessions by their ids: all of them, or none and an error that names the ids that are
+    not there. Waits for the sessions' queued rows; handles given out before are stale then. A
+    session that no living server has is taken from the store; one that another server has is
+    FAILED_PRECONDITION with SessionMoved among the error's details.
     """
     Stream: _aio.StreamStreamMultiCallable[_sessions_pb2.StreamRequest, _sessions_pb2.StreamResponse]  # type: ignore[assignment]
     """Steps sessions, for as long as the client likes. An error never ends the stream: it is in the
@@ -89,7 +108,21 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Reset: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ResetRequest, _sessions_pb2.ResetResponse]  # type: ignore[assignment]
     """Puts sessions back to their initial state, step 0. Waits for the sessions' queued rows."""
     Close: _aio.UnaryUnaryMultiCallable[_sessions_pb2.CloseRequest, _sessions_pb2.CloseResponse]  # type: ignore[assignment]
-    """Ends sessions for good. Waits for the sessions' queued rows."""
+    """Ends sessions: for good, or here only. Waits for the sessions' queued rows."""
+    Snapshot: _aio.UnaryUnaryMultiCallable[_states_pb2.SnapshotRequest, _states_pb2.SnapshotResponse]  # type: ignore[assignment]
+    """Copies the states of sessions out, to be kept by the client. Waits for their queued rows."""
+    Restore: _aio.UnaryUnaryMultiCallable[_states_pb2.RestoreRequest, _states_pb2.RestoreResponse]  # type: ignore[assignment]
+    """Opens sessions that go on where snapshots were taken: all of them, or none and an error that
+    names the field that differs.
+    """
+    Fork: _aio.UnaryUnaryMultiCallable[_states_pb2.ForkRequest, _states_pb2.ForkResponse]  # type: ignore[assignment]
+    """Opens copies of a session, each independent from then on. Waits for its queued rows."""
+    Mark: _aio.UnaryUnaryMultiCallable[_states_pb2.MarkRequest, _states_pb2.MarkResponse]  # type: ignore[assignment]
+    """Gives the place where sessions stand a name, to rewind to. Waits for their queued rows."""
+    Rewind: _aio.UnaryUnaryMultiCallable[_states_pb2.RewindRequest, _states_pb2.RewindResponse]  # type: ignore[assignment]
+    """Puts sessions back to a mark or a checkpoint. Waits for their queued rows."""
+    GetState: _aio.UnaryUnaryMultiCallable[_states_pb2.GetStateRequest, _states_pb2.GetStateResponse]  # type: ignore[assignment]
+    """Returns the states of sessions as arrays. Waits for their queued rows."""
     Get: _aio.UnaryUnaryMultiCallable[_sessions_pb2.GetSessionRequest, _sessions_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Returns one session by its id."""
     List: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -114,8 +147,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.AttachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.AttachResponse, _abc.Awaitable[_sessions_pb2.AttachResponse]]:
-        """Takes up open sessions by their ids: all of them, or none and an error that names the ids that
-        are not there. Waits for the sessions' queued rows; handles given out before are stale then.
+        """Takes up sessions by their ids: all of them, or none and an error that names the ids that are
+        not there. Waits for the sessions' queued rows; handles given out before are stale then. A
+        session that no living server has is taken from the store; one that another server has is
+        FAILED_PRECONDITION with SessionMoved among the error's details.
         """
 
     @_abc_1.abstractmethod
@@ -151,7 +186,57 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.CloseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.CloseResponse, _abc.Awaitable[_sessions_pb2.CloseResponse]]:
-        """Ends sessions for good. Waits for the sessions' queued rows."""
+        """Ends sessions: for good, or here only. Waits for the sessions' queued rows."""
+
+    @_abc_1.abstractmethod
+    def Snapshot(
+        self,
+        request: _states_pb2.SnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_states_pb2.SnapshotResponse, _abc.Awaitable[_states_pb2.SnapshotResponse]]:
+        """Copies the states of sessions out, to be kept by the client. Waits for their queued rows."""
+
+    @_abc_1.abstractmethod
+    def Restore(
+        self,
+        request: _states_pb2.RestoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_states_pb2.RestoreResponse, _abc.Awaitable[_states_pb2.RestoreResponse]]:
+        """Opens sessions that go on where snapshots were taken: all of them, or none and an error that
+        names the field that differs.
+        """
+
+    @_abc_1.abstractmethod
+    def Fork(
+        self,
+        request: _states_pb2.ForkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_states_pb2.ForkResponse, _abc.Awaitable[_states_pb2.ForkResponse]]:
+        """Opens copies of a session, each independent from then on. Waits for its queued rows."""
+
+    @_abc_1.abstractmethod
+    def Mark(
+        self,
+        request: _states_pb2.MarkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_states_pb2.MarkResponse, _abc.Awaitable[_states_pb2.MarkResponse]]:
+        """Gives the place where sessions stand a name, to rewind to. Waits for their queued rows."""
+
+    @_abc_1.abstractmethod
+    def Rewind(
+        self,
+        request: _states_pb2.RewindRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_states_pb2.RewindResponse, _abc.Awaitable[_states_pb2.RewindResponse]]:
+        """Puts sessions back to a mark or a checkpoint. Waits for their queued rows."""
+
+    @_abc_1.abstractmethod
+    def GetState(
+        self,
+        request: _states_pb2.GetStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_states_pb2.GetStateResponse, _abc.Awaitable[_states_pb2.GetStateResponse]]:
+        """Returns the states of sessions as arrays. Waits for their queued rows."""
 
     @_abc_1.abstractmethod
     def Get(
