@@ -1,0 +1,1 @@
+"""Where checkpoints go, so that sessions outlive their server: memory, files, Redis."""

@@ -1,0 +1,156 @@
+"""What a store is: records of sessions, each with an owner, a fencing token and checkpoints.
+
+A server owns the sessions whose records name it. Ownership is the right to write: every write gives
+the token that the record had when the server became its owner, and is refused where the record has
+another one by now (`save`, `release`, `delete` compare and write atomically). Whoever takes a
+session over raises its token (`claim`), so a server that was cut off, or slept, can't write any
+more, whatever it believes.
+
+A server lives as long as its lease is renewed (`renew`); a session can be taken over when its
+record names nobody, or a server whose lease ran out.
+
+Stores are called from one thread at a time, and may block. They raise `StoreUnavailable` when they
+can't be reached or don't answer in time; nothing is known then of what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+#: In `Saves.delivered`: nobody counts what was delivered, so only the newest checkpoint is kept.
+NOT_COUNTED = -1
+
+
+class StoreUnavailable(Exception):
+    """The store can't be reached, or doesn't answer in time; the message says what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A server, as others find it."""
+
+    server: str  # unique to the process: its server_id in hexadecimal digits
+    address: str  # HOST:PORT at which clients reach it; "" where it gave none
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What does not change in a session's life."""
+
+    model: str
+    version: str
+    sha256: str  # of the model file, hexadecimal
+    schema: str  # of its states: JSON, a list of [name, numpy dtype, shape]
+    opened: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A session's states after `step` steps: their bytes end to end, in the schema's order."""
+
+    step: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session in the store; `checkpoints` in the order of their steps.
+
+    `marks` are checkpoints with a name. A session without any checkpoint stands at its model's
+    initial state.
+    """
+
+    id: str
+    header: Header
+    token: int
+    checkpoints: tuple[Checkpoint, ...]
+    marks: tuple[tuple[str, Checkpoint], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session that a living server has, and so can't be claimed."""
+
+    id: str
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A new session: its record is to be made with token 1, and with a checkpoint if it has one."""
+
+    id: str
+    header: Header
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saves:
+    """Checkpoints of N sessions; columns of N.
+
+    `delivered` is how many answers the session's client holds: of the checkpoints that the record
+    has then, the new one among them, the newest at or before `delivered` stays, and so do later
+    ones; earlier ones go. NOT_COUNTED: only the new one stays. Where `marks` has a name, the
+    checkpoint is kept as that mark instead, and no other goes.
+
+    `headers` are there because a record that is not there, because the store lost it, is made
+    again.
+    """
+
+    ids: Sequence[str]
+    headers: Sequence[Header]
+    tokens: Sequence[int]
+    delivered: Sequence[int]
+    checkpoints: Sequence[Checkpoint]
+    marks: Sequence[str]  # "" where it is no mark
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Store(Protocol):
+    """Records of sessions."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether a session is still there when its server is gone."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people, without secrets: "redis://cache:6379/0"."""
+
+    def renew(self, owner: Owner, seconds: float) -> None:
+        """Let a server live for so long from now."""
+
+    def retire(self, owner: Owner) -> None:
+        """End a server's lease: whatever it still owns can be taken over at once."""
+
+    def create(self, births: Sequence[Birth], owner: Owner) -> list[bool]:
+        """Make records of new sessions; False for each id that has one already, which stays."""
+
+    def save(self, saves: Saves, owner: Owner) -> list[bool]:
+        """Write checkpoints; False for each record with another token, which stays as it is."""
+
+    def load(self, ids: Sequence[str]) -> list[Record | None]:
+        """Read records, whoever owns them; None for each id that has none."""
+
+    def claim(self, ids: Sequence[str], owner: Owner) -> list[Record | Held | None]:
+        """Take sessions over, with their tokens raised, unless a living server has them.
+
+        None for each id that has no record. A session that `owner` has already is claimed too.
+        """
+
+    def release(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:
+        """Give sessions up, so that others can claim them; False where the token is another."""
+
+    def delete(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:
+        """Remove records; False where the token is another.
+
+        A token that was removed is remembered for a while, so that `save` with it, by a server
+        that has slept, does not make the record again.
+        """
+
+    def close(self) -> None:
+        """Give up connections and files."""
