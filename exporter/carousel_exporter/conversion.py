@@ -188,6 +188,27 @@ def _outputs(
     return specs
 
 
+def label(manifest: manifest_pb2.ModelManifest, labels: Labels) -> None:
+    """Put what a person says into a manifest that is there. Raises SettingsError as `describe`."""
+    manifest.name = labels.name
+    manifest.description = labels.description or manifest.description
+    manifest.horizon = labels.horizon or manifest.horizon
+    sides = (
+        ("--columns", labels.columns, manifest.inputs),
+        ("--answers", labels.answers, manifest.outputs),
+    )
+    for option, names, specs in sides:
+        if not names:
+            continue
+        widths = [spec.shape[-1] if spec.shape else 0 for spec in specs]
+        left = _columns(option, names, sum(widths))
+        for spec, width in zip(specs, widths, strict=True):
+            spec.columns[:] = left[:width]
+            left = left[width:]
+    for spec in manifest.outputs:
+        spec.unit = labels.unit or spec.unit
+
+
 def _sentence(columns: Sequence[str], answers: Sequence[str], horizon: int) -> str:
     if not (horizon and answers):
         return ""

@@ -54,6 +54,14 @@ def recognise(tensors: Tensors, nonlinearity: str | None = None) -> Forecaster:
     return forecaster.eval()
 
 
+def bidirectional(name: str) -> str:
+    """Say why a network with a bidirectional layer, of this name, is refused."""
+    return (
+        f"The network is bidirectional ({name!r}): it can't be streamed, because each answer "
+        "depends on inputs that have not come yet; train it with bidirectional=False."
+    )
+
+
 def _is_recurrent(key: str, prefix: str) -> bool:
     match = _KEY.fullmatch(key)
     return match is not None and match["prefix"] == prefix
@@ -78,11 +86,7 @@ def _recurrent_prefix(tensors: Tensors) -> str:
     prefix = own[0] if own else next(iter(prefixes))
     for match in found:
         if match["reverse"]:
-            raise CheckpointError(
-                f"The network is bidirectional ({match[0]!r}): it can't be streamed, because each "
-                "answer depends on inputs that have not come yet; train it with "
-                "bidirectional=False."
-            )
+            raise CheckpointError(bidirectional(match[0]))
     return prefix
 
 

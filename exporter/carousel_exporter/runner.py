@@ -42,20 +42,7 @@ class Runner:
 
     def new_state(self) -> Arrays:
         """Return the state of a new session."""
-        state: Arrays = {}
-        for spec in self.manifest.states:
-            dtype, shape = NUMPY_DTYPES[spec.dtype], tuple(spec.shape)
-            if spec.initial and len(spec.initial) != math.prod(shape) * np.dtype(dtype).itemsize:
-                raise ModelFileError(
-                    f"The initial value of state {spec.name!r} has {len(spec.initial)} bytes, and "
-                    f"{dtype}{list(shape)} takes {math.prod(shape) * np.dtype(dtype).itemsize}."
-                )
-            state[spec.name] = (
-                np.frombuffer(spec.initial, dtype).reshape(shape)
-                if spec.initial
-                else np.zeros(shape, dtype)
-            )
-        return state
+        return initial_state(self.manifest)
 
     def advance(
         self, chunks: Sequence[Arrays], states: Sequence[Arrays]
@@ -178,3 +165,21 @@ class Runner:
 
 def _length(chunk: Arrays) -> int:
     return len(next(iter(chunk.values())))
+
+
+def initial_state(manifest: manifest_pb2.ModelManifest) -> Arrays:
+    """Return the state of a new session. Raises ModelFileError where it has a wrong size."""
+    state: Arrays = {}
+    for spec in manifest.states:
+        dtype, shape = NUMPY_DTYPES[spec.dtype], tuple(spec.shape)
+        if spec.initial and len(spec.initial) != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ModelFileError(
+                f"The initial value of state {spec.name!r} has {len(spec.initial)} bytes, and "
+                f"{dtype}{list(shape)} takes {math.prod(shape) * np.dtype(dtype).itemsize}."
+            )
+        state[spec.name] = (
+            np.frombuffer(spec.initial, dtype).reshape(shape)
+            if spec.initial
+            else np.zeros(shape, dtype)
+        )
+    return state

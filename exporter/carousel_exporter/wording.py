@@ -13,6 +13,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, which is all a person needs."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -84,3 +84,21 @@ def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:
     """What Carousel calls equal in single precision."""
     assert found.shape == expected.shape
     assert (np.abs(found - expected) <= 1e-5 * np.maximum(1, np.abs(expected))).all()
+
+
+def save_script(module: nn.Module, path: Path) -> Path:
+    """Write a TorchScript file, which PyTorch would rather have us not do any more."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(path)
+    return path
+
+
+def save_exported(module: nn.Module, path: Path, *arguments: torch.Tensor) -> Path:
+    """Write a .pt2 file whose axis 1 is open in all arguments."""
+    axes = [{1: torch.export.Dim("batch")} for _ in arguments]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own layers assign attributes while exported
+        exported = torch.export.export(module, arguments, dynamic_shapes=tuple(axes))
+    torch.export.save(exported, path)
+    return path
