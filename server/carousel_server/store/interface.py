@@ -92,8 +92,9 @@ class Saves:
 
     `delivered` is how many answers the session's client holds: of the checkpoints that the record
     has then, the new one among them, the newest at or before `delivered` stays, and so do later
-    ones; earlier ones go. NOT_COUNTED: only the new one stays. Where `marks` has a name, the
-    checkpoint is kept as that mark instead, and no other goes.
+    ones; earlier ones go. NOT_COUNTED: only the new one stays. Checkpoints of later steps than the
+    new one always go: the session was put back, and will take another way. Where `marks` has a
+    name, the checkpoint is kept as that mark instead, and no other goes.
 
     `headers` are there because a record that is not there, because the store lost it, is made
     again.
