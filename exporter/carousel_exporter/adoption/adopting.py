@@ -50,8 +50,10 @@ def adopt(
     wiring = final_wiring(found, options.contexts)
     say("proving")
     with TemporaryDirectory() as folder:
-        workshop = Workshop(original, reference, options, found, {**outputs, **found.dtypes})
-        served = workshop.best(wiring, finder.values, Path(folder) / "model.onnx")
+        workshop = Workshop(
+            original, reference, options, found, {**outputs, **found.dtypes}, finder.values
+        )
+        served = workshop.best(wiring, Path(folder) / "model.onnx")
         proposal = describing.propose(original, out, options, found, served.wiring, outputs)
         if proposal.proposed and confirm is not None and not confirm(proposal):
             raise ExporterError(

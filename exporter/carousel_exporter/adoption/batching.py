@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from carousel.v1 import manifest_pb2
 from carousel_exporter.errors import ModelFileError
+from carousel_exporter.manifest import TensorStatistics
 from carousel_exporter.runner import Arrays, Runner
 from carousel_exporter.samples import random_rows
 from carousel_exporter.verification import difference
@@ -29,13 +30,18 @@ class Verdict:
     told: str
 
 
-def try_batches(runner: Runner, samples: Arrays, rng: np.random.Generator) -> Verdict:
+def try_batches(
+    runner: Runner,
+    statistics: Mapping[str, TensorStatistics],
+    samples: Arrays,
+    rng: np.random.Generator,
+) -> Verdict:
     """Run rows together and each alone, and compare all answers and states.
 
     `samples` are real inputs (N, …), steps in a row, if there are any.
     """
     largest = 0.0
-    for sessions in _sessions(runner.manifest, samples, rng):
+    for sessions in _sessions(runner.manifest, statistics, samples, rng):
         try:
             alone = [runner.advance([s], [runner.new_state()]) for s in sessions]
             for rows in ROWS:
@@ -62,10 +68,13 @@ def try_batches(runner: Runner, samples: Arrays, rng: np.random.Generator) -> Ve
 
 
 def _sessions(
-    manifest: manifest_pb2.ModelManifest, samples: Arrays, rng: np.random.Generator
+    manifest: manifest_pb2.ModelManifest,
+    statistics: Mapping[str, TensorStatistics],
+    samples: Arrays,
+    rng: np.random.Generator,
 ) -> Iterator[list[Arrays]]:
     for scale in _SCALES:
-        sessions = random_rows(manifest, {}, rows=max(ROWS), steps=_STEPS, rng=rng)
+        sessions = random_rows(manifest, statistics, rows=max(ROWS), steps=_STEPS, rng=rng)
         yield [
             {n: (a * scale).astype(a.dtype) if a.dtype.kind == "f" else a for n, a in s.items()}
             for s in sessions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -13,8 +14,15 @@ from carousel_exporter.adoption.graphs import constants_of
 _UNCHANGED: Final = frozenset(
     {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Expand"}
 )
+#: Operators that keep a table's shape.
+_SAME_SHAPE: Final = frozenset({"DequantizeLinear", "Cast", "Identity"})
 #: What is tried where nothing is known.
 UNKNOWN: Final = (0, 7)
+#: Mean and scale of inputs that must be positive: those of a logarithm or a root, say.
+POSITIVE: Final = (4.0, 0.5)
+
+Usual = tuple[float, float]
+"""Mean and scale of usual values."""
 
 
 def index_bounds(graph: onnx.GraphProto, name: str) -> tuple[int, int] | None:
@@ -23,23 +31,32 @@ def index_bounds(graph: onnx.GraphProto, name: str) -> tuple[int, int] | None:
     None where it isn't looked up. Several tables: the smallest counts.
     """
     constants = constants_of(graph)
+    tables = {table: array.shape for table, array in constants.items()}
     same, sizes = {name}, []
     for node in graph.node:
         first = node.input[0] if node.input else ""
+        if node.op_type in _SAME_SHAPE and first in tables:
+            tables[node.output[0]] = tables[first]
         if node.op_type in _UNCHANGED and first in same:
             same.update(node.output)
-        elif node.op_type == "Gather" and node.input[1] in same and first in constants:
+        elif node.op_type == "Gather" and node.input[1] in same and first in tables:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            sizes.append(constants[first].shape[axis])
+            sizes.append(tables[first][axis])
         elif node.op_type == "OneHot" and first in same and node.input[1] in constants:
             sizes.append(int(constants[node.input[1]].reshape(-1)[0]))
     return (0, min(sizes) - 1) if sizes else None
 
 
 class Values:
-    """Draws values for tensors, each in its own type; integers within their bounds."""
+    """Draws values for tensors, each in its own type; integers within their bounds.
 
-    def __init__(self, graph: onnx.GraphProto, seed: int) -> None:
+    `usual` tells what floats are like, where they aren't standard normal.
+    """
+
+    def __init__(
+        self, graph: onnx.GraphProto, seed: int, usual: Mapping[str, Usual] | None = None
+    ) -> None:
+        self.usual = dict(usual or {})
         self._graph = graph
         self._bounds: dict[str, tuple[int, int] | None] = {}
         self.rng = np.random.default_rng(seed)
@@ -53,9 +70,9 @@ class Values:
     def draw(
         self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], scale: float = 1.0
     ) -> np.ndarray:
-        """Draw an array: floats normal with the scale, integers and truth values evenly."""
+        """Draw an array: floats normal, times the scale; integers and truth values evenly."""
         if dtype.kind == "f":
-            return self.rng.normal(0, scale, shape).astype(dtype)
+            return (scale * self.rng.normal(*self.usual.get(name, (0, 1)), shape)).astype(dtype)
         if dtype.kind == "b":
             return self.rng.integers(0, 2, shape).astype(dtype)
         low, high = self.bounds(name) or UNKNOWN

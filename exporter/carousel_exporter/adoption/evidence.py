@@ -87,15 +87,24 @@ def is_data_like(name: str, *, output: bool) -> bool:
     return Name.of(name).matches(_OUTPUT_WORDS if output else _INPUT_WORDS)
 
 
-def roles_taken(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
-    """Return the states of recurrent nodes that an input begins, its elements only moved."""
-    reached, roles = {name}, set()
-    for place, node in enumerate(graph.node):
-        label = _label(node, place)
-        roles |= {(label, kind) for value, kind in _initial_states(node) if value in reached}
+def moved_from(graph: onnx.GraphProto, name: str) -> set[str]:
+    """Return the values that hold elements of an input which were only moved."""
+    reached = {name}
+    for node in graph.node:
         if node.op_type in MOVES and any(value in reached for value in _moved(node)):
             reached.update(node.output)
-    return frozenset(roles)
+    return reached
+
+
+def roles_taken(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
+    """Return the states of recurrent nodes that an input begins, its elements only moved."""
+    reached = moved_from(graph, name)
+    return frozenset(
+        (_label(node, place), kind)
+        for place, node in enumerate(graph.node)
+        for value, kind in _initial_states(node)
+        if value in reached
+    )
 
 
 def roles_given(graph: onnx.GraphProto, name: str) -> frozenset[Role]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import numpy as np
 import onnx
 
 from carousel_exporter.adoption import evidence, proof
-from carousel_exporter.adoption.bounds import Values
+from carousel_exporter.adoption.bounds import POSITIVE, Values
+from carousel_exporter.adoption.continuity import continuity
 from carousel_exporter.adoption.folding import fold
 from carousel_exporter.adoption.influence import measure
 from carousel_exporter.adoption.layouts import Hints, Layout, Search
@@ -25,6 +27,8 @@ from carousel_exporter.verification import Difference
 #: Rows and steps of the runs that decide branches.
 _ROWS = (1, 2, 3, 7)
 _STEPS = (1, 2, 5)
+#: Runs in which each input is drawn anew, to see what changes.
+_DRAWS = 4
 #: Sets of pairs that are tried by running, and readings of axes that are looked into.
 _MOST_SETS = 60
 _MOST_LAYOUTS = 8
@@ -74,21 +78,21 @@ class Finder:
         self._ports = [port for port in ports if port is not self._lengths]
         self._dtypes = {port.name: port.dtype for port in self._ports}
         self._output_dtypes = output_dtypes
-        self.values = Values(model.graph, options.seed)
-        self._search = Search(self._ports, Trial(model), self.values, self._hints(), self._lengths)
+        usual = {n: (float(a.mean()), float(a.std())) for n, a in options.samples.items()}
+        self.values = Values(model.graph, options.seed, usual)
+        self._trial = Trial(model)
+        self._search = self._searching(self._ports)
 
     def find(self) -> Finding:
         """Return the first reading that is proved. Raises ModelFileError where none is."""
         if len(self._ports) < 2 and not self._options.contexts:
             raise ModelFileError(_no_state(self._model.graph))
         failures: list[ModelFileError] = []
-        for count, layout in enumerate(self._search.layouts()):
+        for layout in itertools.islice(self._layouts(), _MOST_LAYOUTS):
             try:
                 return self._examine(layout)
             except NotProved as failure:
                 failures.append(failure)
-            if count + 1 == _MOST_LAYOUTS:
-                break
         if failures:
             raise failures[0]
         told = self._search.problems or [
@@ -97,6 +101,15 @@ class Finder:
         # What was tried first was the most plausible; an open size says what to do.
         problem = next((p for p in told if "--size" in p), told[0])
         raise ModelFileError(f"The file's axes can't be told: {problem}.")
+
+    def _layouts(self) -> Iterator[Layout]:
+        """Yield layouts. Where a tensor has a name of an axis twice, names of axes don't count."""
+        if any(port.repeats_itself for port in self._ports):
+            self._search = self._searching([port.apart() for port in self._ports])
+        yield from self._search.layouts()
+
+    def _searching(self, ports: Sequence[Port]) -> Search:
+        return Search(ports, self._trial, self.values, self._hints(), self._lengths)
 
     def _hints(self) -> Hints:
         states: dict[str, int | None] = {}
@@ -112,10 +125,11 @@ class Finder:
         model = self._fold(layout)
         trial = Trial(model)
         steps = proof.STEPS if layout.steps else 1
-        feeds = [self._search.feed(layout.inputs, 1, steps) for _ in range(2)]
         try:
+            self._make_finite(layout, trial, steps)
+            feeds = [self._search.feed(layout.inputs, 1, steps) for _ in range(_DRAWS)]
             influence = measure(trial, list(layout.inputs), feeds, self.values)
-            known = Known(model.graph, layout, influence, self._dtypes, self._output_dtypes)
+            known = Known(model, layout, influence, self._dtypes, self._output_dtypes)
             weighed = candidates(known, trial, feeds[0], self.values)
             self._refuse_reverse(model.graph, weighed)
             self._refuse_foresight(trial, model.graph, layout)
@@ -138,6 +152,19 @@ class Finder:
             if not equal:
                 return self._model
         return folded
+
+    def _make_finite(self, layout: Layout, trial: Trial, steps: int) -> None:
+        """Draw positive numbers from now on, where others give what is no number."""
+        for usual in ({}, {p.name: POSITIVE for p in self._ports if p.dtype.kind == "f"}):
+            self.values.usual = usual | self.values.usual
+            found = trial.run(self._search.feed(layout.inputs, 1, steps))
+            bad = next((n for n, a in found.items() if not np.isfinite(a).all()), None)
+            if bad is None:
+                return
+        raise NotProved(
+            f"Output {bad!r} is not finite on random inputs, whether around 0 or {POSITIVE[0]:g}: "
+            "give real inputs with --samples."
+        )
 
     def _refuse_reverse(self, graph: onnx.GraphProto, weighed: Sequence[Candidate]) -> None:
         """Refuse a layer that runs backwards over time: its state comes from the future."""
@@ -177,9 +204,11 @@ class Finder:
             pairs, chunked, more = self._propose(trial, known, weighed)
             notes += more
         lost = proof.forgetful(known.influence, {p.input: p.output for p in pairs})
-        if lost:
+        certain = {pair.input for pair in pairs if pair.certain}
+        if set(lost) - certain:
+            name = next(name for name in lost if name not in certain)
             raise NotProved(
-                f"State {lost[0]!r} changes no answer, now or later (largest change 0): it is no "
+                f"State {name!r} changes no answer, now or later (largest change 0): it is no "
                 "state; leave it out, or make it a constant with --constant."
             )
         return Finding(
@@ -192,6 +221,7 @@ class Finder:
         check_against_rivals(known.influence, pairs, weighed)
         if not known.layout.steps:
             check_complete(pairs, weighed)
+            self._check_operators(known, pairs)
             return None
         chunked = self._chunks(trial, known.layout, pairs)
         if not chunked.passed:
@@ -220,6 +250,7 @@ class Finder:
                 f"--state {likely.input}={likely.output}."
             )
         check_against_rivals(known.influence, best, weighed)
+        self._check_operators(known, best)
         return best, None, list(_doubts(best, second))
 
     def _propose_by_chunks(
@@ -243,10 +274,23 @@ class Finder:
             f"{_unexplained(closest[1])}."
         )
 
+    def _check_operators(self, known: Known, pairs: Sequence[Candidate]) -> None:
+        """Refuse states with which recurrent operators don't go on where they stopped."""
+        wiring = proof.wire(known.layout, {p.input: p.output for p in pairs}, self._lengths_spec())
+        chunk = proof.draw_chunk(wiring, self._dtypes, self.values, rows=1, steps=proof.STEPS)
+        states = proof.draw_states(wiring, self._dtypes, self.values, 1)
+        found = continuity(known.model, wiring, chunk, states)
+        if found is not None and found.excess > 1:
+            raise ModelFileError(
+                f"{_stated(pairs)}: with them fed back over {proof.STEPS} steps, {found.tensor!r} "
+                f"of a recurrent layer differs by {found.value:.1e} from the same layer's in one "
+                f"run, and {found.tolerance:.0e} is allowed."
+            )
+
     def _chunks(self, trial: Trial, layout: Layout, pairs: Sequence[Candidate]) -> proof.Chunked:
         successors = {pair.input: pair.output for pair in pairs}
         wiring = proof.wire(layout, successors, self._lengths_spec())
-        values = Values(self._model.graph, self._options.seed)
+        values = Values(self._model.graph, self._options.seed, self.values.usual)
         chunk = proof.draw_chunk(wiring, self._dtypes, values, rows=1, steps=proof.STEPS)
         states = proof.draw_states(wiring, self._dtypes, values, 1)
         return proof.in_chunks(Machine(trial, wiring), chunk, states)

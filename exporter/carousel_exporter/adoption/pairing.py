@@ -42,13 +42,15 @@ _SOME: Final = 0.25
 class Candidate:
     """An input and an output of one shape and type, and what speaks for them being a state.
 
-    `carried` is the part of the input's elements that go on in the output one by one.
+    `carried` is the part of the input's elements that go on in the output one by one; `certain`
+    says that the graph's own operators speak for the pair.
     """
 
     input: str
     output: str
     score: float
     carried: float
+    certain: bool
     reasons: tuple[str, ...]
 
 
@@ -56,11 +58,16 @@ class Candidate:
 class Known:
     """What was found out of a graph before asking for its states."""
 
-    graph: onnx.GraphProto
+    model: onnx.ModelProto
     layout: Layout
     influence: Influence
     dtypes: Mapping[str, np.dtype[np.generic]]
     output_dtypes: Mapping[str, np.dtype[np.generic]]
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        """The graph of the model."""
+        return self.model.graph
 
 
 def candidates(known: Known, trial: Trial, feed: Arrays, values: Values) -> list[Candidate]:
@@ -83,7 +90,9 @@ def candidates(known: Known, trial: Trial, feed: Arrays, values: Values) -> list
         order = _place(known.layout.inputs, i) * _place(known.layout.outputs, o)
         score = sum(weight for weight, _ in found) + _ORDER * order
         reasons = [reason for weight, reason in sorted(found, reverse=True) if weight > 0]
-        weighed.append(Candidate(i, o, score, part, tuple(reasons)))
+        weighed.append(
+            Candidate(i, o, score, part, _is_certain(taken[i], given[o]), tuple(reasons))
+        )
     return weighed
 
 
@@ -136,10 +145,12 @@ def _rowless(shape: tuple[int, ...], batch: int | None) -> tuple[int, ...]:
 Found = Iterator[tuple[float, str]]
 
 
+def _is_certain(taken: frozenset[evidence.Role], given: frozenset[evidence.Role]) -> bool:
+    return bool(taken) and taken == given
+
+
 def _by_operators(taken: frozenset[evidence.Role], given: frozenset[evidence.Role]) -> Found:
-    if not taken and not given:
-        return
-    if taken == given:
+    if _is_certain(taken, given):
         kinds = " and ".join(dict.fromkeys(sorted((kind for _, kind in taken), reverse=True)))
         nodes = counted(len({node for node, _ in taken}), "recurrent layer")
         yield _OPERATOR, f"it is {kinds} of {nodes} in the graph, before and after"

@@ -27,6 +27,17 @@ class Port:
     dims: Dims
 
     @property
+    def repeats_itself(self) -> bool:
+        """Whether two open axes have one name, which then says nothing."""
+        names = [dim for dim in self.dims if isinstance(dim, str)]
+        return len({*names}) < len(names)
+
+    def apart(self) -> Port:
+        """Return the same port with a symbol of its own for each open axis."""
+        dims = [d if isinstance(d, int) else f"{self.name}:{k}" for k, d in enumerate(self.dims)]
+        return replace(self, dims=tuple(dims))
+
+    @property
     def rank(self) -> int:
         """How many axes there are."""
         return len(self.dims)

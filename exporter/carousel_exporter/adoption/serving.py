@@ -66,14 +66,16 @@ class Workshop:
         options: Options,
         found: Finding,
         dtypes: Dtypes,
+        values: Values,
     ) -> None:
         self._original = original
         self._options = options
         self._found = found
         self._dtypes = dtypes
         self._reference = reference
+        self._values = values
 
-    def best(self, wiring: Wiring, values: Values, path: Path) -> Served:
+    def best(self, wiring: Wiring, path: Path) -> Served:
         """Return the first form whose rows may share a run, or else the file's own, one row a run.
 
         Raises VerificationError where none equals the original.
@@ -82,8 +84,8 @@ class Workshop:
         failure = ""
         chosen: tuple[Form, Verdict] | None = None
         rows = self._found.layout.rows
-        for form in forms(self._found.model, wiring, self._dtypes, values, rows=rows):
-            manifest = self._write(form.canonical, form.wiring, values, path, max_batch=1)
+        for form in forms(self._found.model, wiring, self._dtypes, self._values, rows=rows):
+            manifest = self._write(form.canonical, form.wiring, path, max_batch=1)
             try:
                 checks = self._beside_original(form.wiring, Runner(path, manifest))
                 wrong = next((c for c in checks if not c.passed), None)
@@ -91,7 +93,12 @@ class Workshop:
                     failure = failure or Report((wrong,), ()).failure()
                     continue
                 manifest.max_batch = 0
-                verdict = try_batches(Runner(path, manifest), self._samples(manifest), self._rng())
+                verdict = try_batches(
+                    Runner(path, manifest),
+                    self._statistics(manifest),
+                    self._samples(manifest),
+                    self._rng(),
+                )
             except (ModelFileError, TrialError) as error:
                 failure = failure or str(error)
                 continue
@@ -103,18 +110,16 @@ class Workshop:
             raise VerificationError(
                 f"The canonical form of {self._original.path} differs from it: {failure}"
             )
-        return self._finish(*(chosen or first), first[1], values, path)
+        return self._finish(*(chosen or first), first[1], path)
 
-    def _finish(
-        self, form: Form, verdict: Verdict, first: Verdict, values: Values, path: Path
-    ) -> Served:
+    def _finish(self, form: Form, verdict: Verdict, first: Verdict, path: Path) -> Served:
         """Prove the chosen form in every way that there is, and keep what passed."""
         told = verdict.told
         if verdict.works and form.mended:
             told = f"{told}, after {form.mended} (as it was: {first.told})"
         problem = ""
         for canonical, most in self._variants(form.canonical, verdict):
-            manifest = self._write(canonical, form.wiring, values, path, max_batch=most)
+            manifest = self._write(canonical, form.wiring, path, max_batch=most)
             try:
                 report = verify(path)
                 checks = self._beside_original(form.wiring, Runner(path, manifest))
@@ -143,24 +148,26 @@ class Workshop:
         yield canonical, 1
 
     def _write(
-        self, canonical: Canonical, wiring: Wiring, values: Values, path: Path, *, max_batch: int
+        self, canonical: Canonical, wiring: Wiring, path: Path, *, max_batch: int
     ) -> manifest_pb2.ModelManifest:
         initial = describing.initial_states(canonical, wiring, self._dtypes, self._options.initial)
         manifest = describing.describe(
-            canonical, self._original, self._options, values, self._dtypes, initial
+            canonical, self._original, self._options, self._values, self._dtypes, initial
         )
         manifest.max_batch = max_batch
         model = onnx.ModelProto()
         model.CopyFrom(canonical.model)
         onnx.checker.check_model(model)
-        manifests.attach(model, manifest, {})
+        manifests.attach(model, manifest, self._statistics(manifest))
         onnx.save(model, path)
         return manifest
 
     def _beside_original(self, wiring: Wiring, runner: Runner) -> list[Check]:
         """Compare with the original, driven by hand: random sessions, and real samples."""
         rng = self._rng()
-        sessions = random_rows(runner.manifest, {}, rows=_ROWS, steps=_STEPS, rng=rng)
+        sessions = random_rows(
+            runner.manifest, self._statistics(runner.manifest), rows=_ROWS, steps=_STEPS, rng=rng
+        )
         found = [self._compare("the original, by hand", wiring, runner, sessions, rng)]
         samples = self._samples(runner.manifest)
         if samples:
@@ -226,6 +233,17 @@ class Workshop:
                 given[spec.name][:length].reshape(length, *spec.shape),
             ).astype(self._dtypes[spec.name])
             for spec in manifest.inputs
+        }
+
+    def _statistics(
+        self, manifest: manifest_pb2.ModelManifest
+    ) -> dict[str, manifests.TensorStatistics]:
+        """Return what usual values of the inputs are like, where they aren't standard normal."""
+        usual = self._values.usual
+        return {
+            spec.name: {"mean": [usual[spec.name][0]], "scale": [usual[spec.name][1]]}
+            for spec in manifest.inputs
+            if spec.name in usual
         }
 
     def _rng(self) -> np.random.Generator:

@@ -11,7 +11,7 @@ from carousel_exporter.adoption.pairing import SURE, Candidate, Known
 from carousel_exporter.errors import ModelFileError, SettingsError
 
 #: A part of an input's elements, carried, that is too small or too large to be chance.
-_FEW, _MANY = 0.1, 0.25
+_FEW, _MANY = 0.1, 0.5
 #: States of one shape whose orders are all tried.
 _MOST_ALIKE = 6
 
@@ -74,7 +74,9 @@ def check_against_rivals(
     for pair in pairs:
         rivals = [c for c in weighed if c.input == pair.input and c.output != pair.output]
         best = max(rivals, key=lambda c: c.carried, default=None)
-        if best is not None and pair.carried < _FEW and best.carried >= _MANY:
+        if pair.certain or best is None:
+            continue
+        if pair.carried < _FEW and best.carried >= _MANY:
             raise ModelFileError(
                 f"{pair.output!r} is not the successor of {pair.input!r}: {pair.carried:.0%} of "
                 f"its elements go on in it one by one, and {best.carried:.0%} do in "
