@@ -22,6 +22,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
     Raises CheckpointError where the file can't be read.
     """
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path} is an ONNX file, and not PyTorch's: `carousel-export adopt` takes those."
+        )
     if path.suffix == ".safetensors":
         try:
             return dict(safetensors.torch.load_file(path))

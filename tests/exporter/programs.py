@@ -73,6 +73,18 @@ class Absentminded(Recurrent):
         return super().forward(x, torch.zeros_like(h))
 
 
+class Projected(nn.Module):
+    """Layers that PyTorch's older exporter doesn't know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 8, proj_size=4)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, (h, c) = self.rnn(x, (h, c))
+        return y, h, c
+
+
 class Both(nn.Module):
     """A bidirectional layer, which can't be streamed."""
 

@@ -16,6 +16,7 @@ from carousel_exporter.conversion import Labels, convert
 from carousel_exporter.errors import CheckpointError, SettingsError, VerificationError
 from carousel_exporter.inspection import inspect
 from carousel_exporter.manifest import load_model, read_manifest
+from carousel_exporter.network import Architecture, Forecaster, initialise
 from carousel_exporter.source import Scaling, read_source
 
 from .builders import make_series, write_csv
@@ -210,6 +211,21 @@ def test_plain_rnns_on_the_command_line(tmp_path, capsys):
     assert main([*convert, "--nonlinearity", "relu"]) == 0
     assert main(["verify", str(path), "--against", str(weights), "--nonlinearity", "relu"]) == 0
     assert main(["verify", str(path), "--against", str(weights), "--nonlinearity", "tanh"]) == 1
+
+
+@pytest.mark.parametrize(("cell", "kept"), [("gru", slice(8, 16)), ("rnn", slice(0, 0))])
+def test_other_cells_begin_with_a_long_memory(cell, kept):
+    """PyTorch's gates are r, z, n; where z is open, h stays."""
+    forecaster = Forecaster(Architecture(features=3, hidden=8, layers=2, outputs=1, cell=cell))
+    initialise(forecaster)
+    for name, weight in forecaster.recurrent.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in weight.detach().split(8):
+                torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
+        elif name.startswith("bias"):
+            expected = torch.zeros_like(weight)
+            expected[kept] = float(name.startswith("bias_ih"))
+            assert torch.equal(weight, expected)
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])

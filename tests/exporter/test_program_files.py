@@ -162,6 +162,7 @@ def test_programs_on_the_command_line(tmp_path, capsys):
         (f"{HERE}:Recurrent", [], "needs example arguments"),
         (f"{HERE}:Recurrent", ["--example", "x=T,B,3", "--state", "h"], "--state takes IN=OUT"),
         ("theirs.pth", ["--state", "h=h_new"], "is a file of tensors, and --state is for programs"),
+        ("theirs.onnx", [], "`carousel-export adopt` takes those"),
         ("gone.pt2", [], "can't be read as a program|There is no file gone.pt2"),
     ],
 )

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carousel.wire import DATA_TYPES
+from carousel.wire import NUMPY_DTYPES
 from carousel_exporter.errors import SettingsError
 
 #: The axes whose sizes may differ from run to run, and the sizes that a program is traced with:
 #: neither 1, which a tracer may take for granted, nor equal.
 OPEN: Final[Mapping[str, int]] = {"T": 5, "B": 3}
 
+#: A list of their own, because numpy reads more into words like "B,T" than it should.
+_DTYPES: Final = frozenset(np.dtype(code).name for code in NUMPY_DTYPES.values())
 FORM: Final = "NAME=[TYPE:]SIZES[:LEAST..GREATEST], such as x=T,B,16 or tokens=int64:T,B:0..999"
 
 
@@ -38,7 +40,7 @@ class Example:
         """Read one, in the form of FORM. Raises SettingsError on anything else."""
         name, _, rest = text.partition("=")
         parts = rest.split(":")
-        dtype = parts.pop(0) if _is_dtype(parts[0]) else ""
+        dtype = parts.pop(0) if parts[0] in _DTYPES else ""
         bounds = _parse_bounds(parts.pop()) if parts and ".." in parts[-1] else None
         if not name or len(parts) != 1 or not (dtype or parts[0]):
             raise SettingsError(f"--example takes {FORM}, not {text!r}.")
@@ -94,13 +96,6 @@ def nest(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
                 "tuple as NAME.0, NAME.1 and so on, in order."
             )
     return {name: tuple(v) if isinstance(v, list) else v for name, v in result.items()}
-
-
-def _is_dtype(text: str) -> bool:
-    try:
-        return np.dtype(text).newbyteorder("<").str in DATA_TYPES and text.isidentifier()
-    except TypeError:
-        return False
 
 
 def _parse_size(size: str, text: str) -> int:

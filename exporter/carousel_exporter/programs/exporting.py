@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -47,6 +48,7 @@ def export_older(program: Program, path: Path) -> None:
             program.arguments[0],
             str(path),
             dynamo=False,
+            verbose=False,
             opset_version=OPSET,
             input_names=list(program.inputs),
             output_names=list(program.outputs),
@@ -142,12 +144,27 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def _exporting(program: Program) -> Iterator[None]:
     """Silence PyTorch's exporters, which print and log, and say in a sentence where one fails."""
     try:
-        with quiet(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        with quiet(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), _mute_stderr():
             yield
     except Exception as error:  # torch.onnx has a tree of errors, and lets others through
         reason: BaseException = error
         while reason.__cause__ is not None:  # the outer ones say where to read on
             reason = reason.__cause__
+        told = first_line(reason).partition("[Caused by")[0].strip()
         raise ModelFileError(
-            f"PyTorch can't export {program.label}: {type(reason).__name__}: {first_line(reason)}"
+            f"PyTorch can't export {program.label}: {type(reason).__name__}: {told}"
         ) from error
+
+
+@contextmanager
+def _mute_stderr() -> Iterator[None]:
+    """Send what C++ writes there nowhere: the older exporter shows whole graphs on a failure."""
+    torch._C._jit_set_onnx_log_output_stream("stderr")
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
