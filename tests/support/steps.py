@@ -33,6 +33,7 @@ class Message:
         status = np.frombuffer(answer.status or bytes(count), np.uint8)
         counts = np.frombuffer(answer.applied, "<u8")
         lengths = np.frombuffer(answer.lengths, "<u4")
+        assert len(answer.durable) == len(answer.applied)
         outputs = [np.frombuffer(data).reshape(-1, 2) for data in answer.outputs]
         values = outputs[0] if outputs else np.empty((0, 2))
         assert count == len(status) == len(counts) == len(lengths)

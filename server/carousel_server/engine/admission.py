@@ -61,4 +61,5 @@ def _turn_away(cohort: Cohort, table: SessionTable, status: NDArray[np.uint8]) -
     cohort.status[rows] = status[rows]
     for row in rows.tolist():
         cohort.explain(row, _WORDS[RowStatus(cohort.status[row])])
-    cohort.finish(rows, table.applied[cohort.entries[rows]])
+    entries = cohort.entries[rows]
+    cohort.finish(rows, table.applied[entries], table.durable[entries])

@@ -25,6 +25,7 @@ class StepBatch:
     inputs: tuple[bytes, ...]  # in the order of the spec; rows' steps laid end to end
     lengths: bytes = b""  # N x uint32; empty: one step each
     first_step: bytes = b""  # N x uint64; empty: not checked
+    delivered: bytes = b""  # N x uint64; empty: not counted
     deadline: float = math.inf  # seconds on the engine's clock
     stream: int = 0  # who sent it: streams get even shares of a tick
     whole: bool = False  # answer all rows together, when the last one is over
@@ -45,6 +46,7 @@ class Answer:
 
     done: bool
     applied: bytes  # N x uint64
+    durable: bytes  # N x uint64
     lengths: bytes  # N x uint32, steps answered
     steps: int  # sum of the lengths
     outputs: tuple[bytes, ...] = ()  # in the order of the spec, [steps, ...]; empty: no row ran
@@ -69,6 +71,7 @@ def refusal(
     return Answer(
         done=True,
         applied=bytes(8 * batch.rows) if applied is None else applied.tobytes(),
+        durable=bytes(8 * batch.rows),
         lengths=bytes(4 * batch.rows),
         steps=0,
         status=bytes([status]) * batch.rows,

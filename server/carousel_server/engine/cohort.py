@@ -23,6 +23,7 @@ UNCHECKED = -1
 _MAX_REASONS = 8  # words for so many failed rows of a message; the status says the rest
 _ONE_STEP = b"\1\0\0\0"  # in a column of lengths
 _NO_COUNT = bytes(8)  # in a column of counts
+_NOT_SAID = b"\xff" * 8  # the same, where 0 would say something
 
 
 class Cohort:
@@ -42,6 +43,7 @@ class Cohort:
         self.lengths, self.starts = _lengths(batches, self.single)
         self.first_step, self.unchecked = _first_steps(batches)
         self.deadline = _deadlines(batches, counts)
+        self.delivered = _delivered(batches)
         self.inputs = _inputs(batches, spec)
         self.outputs: Arrays = {}
         self._outputs = spec.outputs
@@ -49,7 +51,9 @@ class Cohort:
 
         self.entries: IntColumn
         self.tickets: IntColumn
-        self.entries, self.tickets, self.progress, self.applied = np.zeros((4, rows), np.int64)
+        self.entries, self.tickets, self.progress, self.applied, self.durable = np.zeros(
+            (5, rows), np.int64
+        )
         self.status = np.zeros(rows, np.uint8)
         self.pending = np.arange(rows)  # rows that are not over
         self._over = np.zeros(rows, np.bool_)
@@ -96,9 +100,9 @@ class Cohort:
         first = self.first_step[rows]
         return first if self.single else first + self.progress[rows].view(np.uint64)
 
-    def finish(self, rows: IntColumn, applied: IntColumn) -> None:
+    def finish(self, rows: IntColumn, applied: IntColumn, durable: IntColumn) -> None:
         """Note that rows are over, with whatever `status` and `progress` they have."""
-        self.applied[rows] = applied
+        self.applied[rows], self.durable[rows] = applied, durable
         self._finished.append(rows)
         if len(rows) == len(self.pending):
             self.pending = self.pending[:0]
@@ -140,7 +144,7 @@ class Cohort:
     def _whole_answers(self) -> Iterator[tuple[StepBatch, Answer]]:
         """Yield the answers of a cohort that is over all at once: its columns, cut by messages."""
         failed = bool(self.status.any())
-        applied = self.applied.tobytes()
+        applied, durable = self.applied.tobytes(), self.durable.tobytes()
         lengths = _ONE_STEP * self.rows if self.single else self.lengths.astype(LENGTH).tobytes()
         outputs = [
             (self.outputs[tensor.name].tobytes(), tensor.step_bytes)
@@ -159,6 +163,7 @@ class Cohort:
                 Answer(
                     done=True,
                     applied=applied[8 * low : 8 * high],
+                    durable=durable[8 * low : 8 * high],
                     lengths=lengths[4 * low : 4 * high],
                     steps=batch.steps,
                     outputs=tuple([data[size * first : size * last] for data, size in outputs]),
@@ -178,6 +183,7 @@ class Cohort:
             rows=b"" if whole else (rows - low).astype(LENGTH).tobytes(),
             status=status.tobytes() if status.any() else b"",
             applied=self.applied[rows].tobytes(),
+            durable=self.durable[rows].tobytes(),
             lengths=answered.astype(LENGTH).tobytes(),
             steps=len(places),
             outputs=tuple(
@@ -215,6 +221,15 @@ def _first_steps(
     if all(said):
         return first, None
     return first, np.repeat(np.logical_not(said), [batch.rows for batch in batches])
+
+
+def _delivered(batches: Sequence[StepBatch]) -> IntColumn | None:
+    """Return how many answers the rows' clients hold, UNCHECKED where a row does not say."""
+    if not any(batch.delivered for batch in batches):
+        return None
+    data = _joined([batch.delivered or _NOT_SAID * batch.rows for batch in batches])
+    # A count beyond int64 can't be right; as a negative one it counts for nothing.
+    return np.frombuffer(data, COUNT).view(np.int64)
 
 
 def _deadlines(batches: Sequence[StepBatch], counts: list[int]) -> NDArray[np.float64] | None:

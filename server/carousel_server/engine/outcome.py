@@ -17,7 +17,7 @@ def finish(cohort: Cohort, table: SessionTable, rows: IntColumn) -> None:
     """End rows that came to their end; their sessions go on with what is queued behind them."""
     entries = cohort.entries[rows]
     table.finish(entries)
-    cohort.finish(rows, table.applied[entries])
+    cohort.finish(rows, table.applied[entries], table.durable[entries])
 
 
 def fail(
@@ -39,7 +39,9 @@ def fail(
     own = ~np.isin(status, _INVALID_HANDLE)
     table.fail(entries[own])
     table.finish(entries)
-    cohort.finish(rows, np.where(own, table.applied[entries], 0))
+    cohort.finish(
+        rows, np.where(own, table.applied[entries], 0), np.where(own, table.durable[entries], 0)
+    )
 
 
 def _why(cohort: Cohort, table: SessionTable, row: int, detail: str) -> str:

@@ -47,10 +47,24 @@ class Residency:
         if len(absent) > self.slots.free:
             self._make_room(len(absent), keep=slots)
         fresh = self.slots.take(len(absent))
-        self._runner.write(fresh, self._states(absent))
+        self._runner.write(fresh, self._absent(absent))
+        if parked := int((self._table.parked[absent] > 0).sum()):
+            self._observer.restored(parked)
         self._unpark(absent)
         self._table.slot[absent] = fresh
         self._owner[fresh] = absent
+
+    def peek(self, entries: IntColumn) -> dict[str, NDArray[np.generic]]:
+        """Return copies of sessions' states, `[N, ...]` each, wherever they lie."""
+        slots = self._table.slot[entries]
+        live = slots > 0
+        if live.all():
+            return self._runner.read(slots)
+        states = {name: values.copy() for name, values in self._absent(entries).items()}
+        if live.any():
+            for name, values in self._runner.read(slots[live]).items():
+                states[name][live] = values
+        return states
 
     def park_idle(self, seconds: float) -> int:
         """Park the sessions that did nothing for so long; return how many."""
@@ -101,13 +115,12 @@ class Residency:
             self.lot.give(rows)
             self._table.parked[entries] = 0
 
-    def _states(self, entries: IntColumn) -> States:
-        """Return the states of sessions without a slot, `[N, ...]` each."""
+    def _absent(self, entries: IntColumn) -> States:
+        """Return the states of sessions as they are without a slot, `[N, ...]` each."""
         rows = self._table.parked[entries]
         parked = rows > 0
         if not parked.any():
             return self._with_initial(len(entries), {})
-        self._observer.restored(int(parked.sum()))
         kept = self.lot.get(rows)
         if not parked.all():
             for name, values in kept.items():

@@ -52,6 +52,7 @@ class Solo:
         return Answer(
             done=True,
             applied=applied.to_bytes(8, "little"),
+            durable=table.durable.item(entry).to_bytes(8, "little"),
             lengths=steps.to_bytes(4, "little"),
             steps=steps,
             outputs=tuple([outputs[name].tobytes() for name in self._outputs]),

@@ -42,6 +42,7 @@ class SessionTable:
         self.slot = np.zeros(size, np.int64)  # its row of the pool; 0: none
         self.parked = np.zeros(size, np.int64)  # its row of the parking lot; 0: none
         self.applied = np.zeros(size, np.int64)  # steps that the state has taken in
+        self.durable = np.zeros(size, np.int64)  # of them, those that a kept checkpoint covers
         self.head = np.zeros(size, np.int64)  # the ticket whose turn it is
         self.tail = np.zeros(size, np.int64)  # the next ticket to draw
         self.barrier = np.zeros(size, np.int64)  # tickets below it were queued behind a failure

@@ -72,8 +72,8 @@ def read_step(
             lengths = b""
     if first_step:
         _check_column("first_step", first_step, _COUNT, rows)
-    if request.delivered:
-        _check_column("delivered", request.delivered, _COUNT, rows)
+    if delivered := request.delivered:
+        _check_column("delivered", delivered, _COUNT, rows)
     inputs = _inputs(request, spec, steps)
     # Such a message would be BUSY for ever.
     if (size := sum(map(len, inputs))) > limits.queue_bytes:
@@ -81,7 +81,17 @@ def read_step(
             f"the message has {size} bytes of inputs; {limits.queue_bytes} may wait for a model"
         )
     return StepBatch(
-        reply, rows, steps, handles, inputs, lengths, first_step, deadline, stream, whole
+        reply,
+        rows,
+        steps,
+        handles,
+        inputs,
+        lengths,
+        first_step,
+        delivered,
+        deadline,
+        stream,
+        whole,
     )
 
 
@@ -192,7 +202,7 @@ class AnswerWriter:
         """Fill a response, whose id is set already."""
         response.done = answer.done
         response.applied = answer.applied
-        response.durable = bytes(len(answer.applied))  # nothing is written to a store yet
+        response.durable = answer.durable
         response.lengths = answer.lengths
         if answer.rows:
             response.rows = answer.rows

@@ -223,6 +223,7 @@ def test_an_answer_in_full():
         Answer(
             done=True,
             applied=column("<u8", 3, 2**40),
+            durable=column("<u8", 2, 7),
             lengths=column("<u4", 1, 2),
             steps=3,
             outputs=(column("<f4", 1, 2, 3),),
@@ -233,7 +234,7 @@ def test_an_answer_in_full():
     assert response.done
     assert (response.rows, response.status, response.errors) == (b"", b"", [])
     assert np.frombuffer(response.applied, wire.STEP_COUNT_DTYPE).tolist() == [3, 2**40]
-    assert np.frombuffer(response.durable, wire.STEP_COUNT_DTYPE).tolist() == [0, 0]
+    assert np.frombuffer(response.durable, wire.STEP_COUNT_DTYPE).tolist() == [2, 7]
     assert np.frombuffer(response.lengths, wire.LENGTH_DTYPE).tolist() == [1, 2]
     (y,) = response.outputs
     assert (y.name, y.dtype, list(y.shape)) == ("y", tensor_pb2.DATA_TYPE_FLOAT32, [3, 1])
@@ -248,6 +249,7 @@ def test_a_part_of_an_answer_with_failures():
             rows=column("<u4", 1, 4),
             status=bytes([0, RowStatus.BUSY]),
             applied=column("<u8", 1, 0),
+            durable=column("<u8", 0, 0),
             lengths=column("<u4", 1, 0),
             steps=1,
             outputs=(column("<f4", 1),),
