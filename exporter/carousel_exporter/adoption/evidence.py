@@ -27,11 +27,12 @@ _IGNORED: Final = re.compile(
     r"|final|updated|ret|n|t|to|from|the)s?$"
 )
 _STATE_WORDS: Final = re.compile(
-    r"^(state|hidden|cell|cache|mem|memory|buf|buffer|ctx|context|carry|past|present|rnn|lstm|gru"
-    r"|[hc][0nxt]?)\d*$"
+    r"^(state|hidden|cell|cache|mem|memory|buf|buffer|ctx|context|carry|rnn|lstm|gru|delay"
+    r"|past|present|prev|previous|last|old|[hc][0nxt]?)\d*$"
 )
 _INPUT_WORDS: Final = re.compile(
-    r"^(x|audio|frames?|feat(ure)?s?|tokens?|ids?|signal|wav(eform)?|spec|mag|obs|data|samples?)\d*$"
+    r"^(x|audio|mic|ref|speech|noisy|signal|wav|waveform|mel|mels|fbank|spec|spectrum|spectrogram"
+    r"|mag|frames?|feat|feats|features?|tokens?|ids?|obs|data|samples?)\d*$"
 )
 _OUTPUT_WORDS: Final = re.compile(
     r"^(y|logits?|prob(s|ability|abilities)?|mask|pred(s|iction)?|scores?|enhanced|answer|est)\d*$"

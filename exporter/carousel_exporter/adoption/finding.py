@@ -17,7 +17,14 @@ from carousel_exporter.adoption.influence import measure
 from carousel_exporter.adoption.layouts import Hints, Layout, Search
 from carousel_exporter.adoption.machine import Machine
 from carousel_exporter.adoption.options import Options, StatePair
-from carousel_exporter.adoption.pairing import ENOUGH, Candidate, Known, candidates, combinations
+from carousel_exporter.adoption.pairing import (
+    ENOUGH,
+    Candidate,
+    Known,
+    candidates,
+    combinations,
+    with_twins,
+)
 from carousel_exporter.adoption.ports import Port, checked_axis, find
 from carousel_exporter.adoption.stated import check_against_rivals, check_complete, match_stated
 from carousel_exporter.adoption.trials import Trial, TrialError
@@ -94,7 +101,8 @@ class Finder:
             except NotProved as failure:
                 failures.append(failure)
         if failures:
-            raise failures[0]
+            sized = next((p for p in self._search.problems if "--size" in p), "")
+            raise ModelFileError(str(failures[0])[:-1] + (f"; or {sized}." if sized else "."))
         told = self._search.problems or [
             "no reading of the open axes fits, or there are too many to try: fix some with --size"
         ]
@@ -238,6 +246,7 @@ class Finder:
         names = list(known.layout.inputs)
         if known.layout.steps:
             return self._propose_by_chunks(trial, known, weighed, names)
+        weighed = with_twins(known, weighed)
         sets = combinations([c for c in weighed if c.score >= ENOUGH], names)
         best, second = next(sets, None), next(sets, None)
         if best is None and self._options.contexts:

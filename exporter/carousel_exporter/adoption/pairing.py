@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -22,16 +22,17 @@ from carousel_exporter.wording import counted
 #: last; what weighs less than `ENOUGH` is a guess, and
 #: what weighs `SURE` is more than names.
 _OPERATOR: Final = 100.0
-_CARRIED: Final = 40.0
-_NAME: Final = 20.0
+_CARRIED: Final = 25.0
+_NAME: Final = 30.0
 _ONLY: Final = 6.0
+_TWIN: Final = 6.0
 _STATE_WORD: Final = 4.0
 _DATA_WORD: Final = -8.0
 _UPSTREAM: Final = 3.0
 _NO_INFLUENCE: Final = -5.0
 _ORDER: Final = 0.5
 ENOUGH: Final = 5.0
-SURE: Final = 30.0
+SURE: Final = 20.0
 #: More combinations than this are not weighed one by one.
 _MOST: Final = 20_000
 #: A part of an input's elements that is too large to be chance.
@@ -94,6 +95,22 @@ def candidates(known: Known, trial: Trial, feed: Arrays, values: Values) -> list
             Candidate(i, o, score, part, _is_certain(taken[i], given[o]), tuple(reasons))
         )
     return weighed
+
+
+def with_twins(known: Known, weighed: Sequence[Candidate]) -> list[Candidate]:
+    """Weigh anew what has the shape of a state beyond doubt, as an LSTM's h has that of its c."""
+    sure = [c for c in weighed if c.score >= SURE]
+    result = []
+    for candidate in weighed:
+        axes = known.layout.inputs[candidate.input]
+        twins = [c for c in sure if known.layout.inputs[c.input] == axes]
+        free = all(candidate.input != c.input and candidate.output != c.output for c in sure)
+        if twins and free:
+            reason = f"of the same shape as state {twins[0].input!r}"
+            score, reasons = candidate.score + _TWIN, (*candidate.reasons, reason)
+            candidate = replace(candidate, score=score, reasons=reasons)  # noqa: PLW2901
+        result.append(candidate)
+    return result
 
 
 def combinations(weighed: Sequence[Candidate], inputs: Sequence[str]) -> Iterator[list[Candidate]]:
@@ -164,14 +181,15 @@ def _by_carrying(part: float) -> Found:
 
 
 def _by_names(name: str, output: str) -> Found:
+    is_data = evidence.is_data_like(name, output=False) and not evidence.is_state_like(name)
     alike = evidence.likeness(name, output)
-    if alike:
+    if alike and not is_data:  # audio in, audio out
         yield _NAME * alike, "names alike"
     if evidence.is_state_like(name):
         yield _STATE_WORD, "named like a state"
     if evidence.is_state_like(output):
         yield _STATE_WORD, "its successor is named like a state"
-    if evidence.is_data_like(name, output=False) and not evidence.is_state_like(name):
+    if is_data:
         yield _DATA_WORD, ""
     if evidence.is_data_like(output, output=True) and not evidence.is_state_like(output):
         yield _DATA_WORD, ""

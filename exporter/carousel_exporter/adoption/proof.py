@@ -136,6 +136,7 @@ def worst(reference: Arrays, found: Arrays) -> Difference:
 def forgetful(influence: Influence, pairs: Mapping[str, str]) -> list[str]:
     """Return the states that reach no answer, not even by way of other states."""
     answers = {o for o in next(iter(influence.change.values())) if o not in pairs.values()}
+    answers = answers or set(pairs.values())  # which then are answers too
     useful: set[str] = set()
     while True:
         more = {

@@ -72,7 +72,12 @@ def check_against_rivals(
                 "it is no state that ever changes: make it a constant with --constant."
             )
     for pair in pairs:
-        rivals = [c for c in weighed if c.input == pair.input and c.output != pair.output]
+        # A pure delay has no part in its successor, and may well be added to an answer.
+        others = {c.output for c in weighed}
+        if not influence.reaches(pair.input, pair.output):
+            others = {p.output for p in pairs}
+        others.discard(pair.output)
+        rivals = [c for c in weighed if c.input == pair.input and c.output in others]
         best = max(rivals, key=lambda c: c.carried, default=None)
         if pair.certain or best is None:
             continue
