@@ -13,15 +13,13 @@ import grpc
 
 from carousel.v1 import sessions_pb2
 from carousel_server import __version__, log
-from carousel_server.catalog import Catalog, Served
+from carousel_server.catalog import Catalog
 from carousel_server.engine import controls
 from carousel_server.engine.directory import Directory
-from carousel_server.engine.driver import Driver
-from carousel_server.engine.engine import Engine, EngineLimits
 from carousel_server.errors import ConfigError
 from carousel_server.http import HttpServer
 from carousel_server.lifecycle import Lifecycle
-from carousel_server.loading import Loaded, load_models
+from carousel_server.loading import load_models
 from carousel_server.metrics import Metrics
 from carousel_server.rpc.build import Health, build_server
 from carousel_server.rpc.models import ModelService
@@ -30,6 +28,7 @@ from carousel_server.rpc.sessions import SessionService
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams
 from carousel_server.runtime.device import choose_device
+from carousel_server.serving import Serving, engine_limits
 from carousel_server.settings import Settings, split_address
 
 _SWEEP_SECONDS = 1.0
@@ -62,10 +61,11 @@ class App:
         settings = self._settings
         device, why = choose_device(settings.device)
         log.get().info("device chosen", device=str(device), why=why)
-        loaded = await asyncio.to_thread(load_models, settings, device)
-        served, engines = self._engines(loaded)
-        catalog = Catalog(served)
-        self._metrics.watch(lambda: engines)
+        serving = Serving(settings, self._directory, self._metrics, self._crashed)
+        catalog = Catalog(
+            map(serving.start, await asyncio.to_thread(load_models, settings, device))
+        )
+        self._metrics.watch(lambda: [(model.name, model.engine) for model in catalog.all()])
 
         health = Health(catalog)
         server = self._grpc_server(catalog, health)
@@ -92,41 +92,6 @@ class App:
         http.stop()
         log.get().info("stopped", failed=self._failed)
         return int(self._failed)
-
-    def _engines(self, loaded: list[Loaded]) -> tuple[list[Served], list[tuple[str, Engine]]]:
-        settings, served, engines = self._settings, [], []
-        limits = engine_limits(settings)
-        for number, item in enumerate(loaded):
-            entry, model = item.entry, item.model
-            self._metrics.load_seconds.labels(entry.name, entry.version).set(item.seconds)
-            engine = Engine(
-                number=number,
-                runner=model,
-                directory=self._directory,
-                limits=limits,
-                cost=item.cost,
-                observer=self._metrics.observer(entry.name),
-            )
-            driver = Driver(
-                engine,
-                name=f"{entry.name}/{entry.version}",
-                loop=self._loop,
-                inline_rows=item.inline_rows,
-                on_crash=self._crashed,
-            )
-            engines.append((entry.name, engine))
-            served.append(
-                Served(
-                    name=entry.name,
-                    version=entry.version,
-                    number=number,
-                    sha256=item.file.sha256,
-                    manifest=item.file.manifest,
-                    spec=model.spec,
-                    driver=driver,
-                )
-            )
-        return served, engines
 
     def _grpc_server(self, catalog: Catalog, health: Health) -> grpc.aio.Server:
         gate = StepGate(
@@ -203,17 +168,6 @@ class App:
         await _poll(lambda: all(model.driver.idle for model in catalog.all()), until)
         self._streams.end()
         await _poll(lambda: not len(self._streams), until)
-
-
-def engine_limits(settings: Settings) -> EngineLimits:
-    """Return the engine's part of the settings."""
-    return EngineLimits(
-        queue_rows=settings.queue_rows,
-        queue_bytes=settings.queue_bytes,
-        max_chunk=settings.max_chunk,
-        max_steps_per_tick=settings.max_steps_per_tick,
-        half_parked=settings.state_dtype == "float16",
-    )
 
 
 async def _poll(condition: Callable[[], bool], until: float) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from carousel.v1 import manifest_pb2
 from carousel_server.engine.driver import Driver
+from carousel_server.engine.engine import Engine
 from carousel_server.errors import ModelNotFound
 from carousel_server.spec import ModelSpec
+from carousel_server.versions import age
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +23,30 @@ class Served:
     sha256: str
     manifest: manifest_pb2.ModelManifest
     spec: ModelSpec
+    engine: Engine
     driver: Driver
+    retired: bool = False  # takes no new sessions, and is unloaded when it has none any more
 
 
 class Catalog:
-    """Finds models by name and version; the last version added is the one new sessions get."""
+    """Finds models by name and version; new sessions get the newest version that is not retired.
 
-    def __init__(self, models: Iterable[Served]) -> None:
-        self._models: dict[str, dict[str, Served]] = {}
+    It is changed on the event loop. Any thread may read: what is there is never changed, only
+    replaced as a whole.
+    """
+
+    def __init__(self, models: Iterable[Served] = ()) -> None:
         self._by_number: dict[int, Served] = {}
-        for model in models:
-            self._models.setdefault(model.name, {})[model.version] = model
-            self._by_number[model.number] = model
+        self._models: dict[str, dict[str, Served]] = {}
+        self._set({model.number: model for model in models})
+
+    def put(self, model: Served) -> None:
+        """Add a model, or replace the one of its number."""
+        self._set(self._by_number | {model.number: model})
+
+    def remove(self, model: Served) -> None:
+        """Forget a model."""
+        self._set({n: other for n, other in self._by_number.items() if n != model.number})
 
     def find(self, name: str, version: str = "") -> Served:
         """Return one model; without a version, the one that new sessions get.
@@ -41,21 +55,31 @@ class Catalog:
             ModelNotFound: there is none; it names the ones there are.
 
         """
-        versions = self._models.get(name)
-        if versions and not version:
-            return versions[next(reversed(versions))]
-        if versions and version in versions:
-            return versions[version]
-        known = [f"{name}/{version}" for version in versions] if versions else sorted(self._models)
-        raise ModelNotFound(name, version, known)
+        versions = self._models.get(name, {})
+        found = versions.get(version) if version else _newest(versions)
+        if found is None:
+            raise self._not_found(name, version)
+        return found
 
-    def by_number(self, number: int) -> Served:
-        """Return the model whose engine has that number in the directory."""
-        return self._by_number[number]
+    def find_open(self, name: str, version: str = "") -> Served:
+        """Return one model that takes new sessions; without a version, the newest.
+
+        Raises:
+            ModelNotFound: there is none; it names the ones there are.
+
+        """
+        found = self.find(name, version)
+        if found.retired:
+            raise self._not_found(name, version)
+        return found
+
+    def by_number(self, number: int) -> Served | None:
+        """Return the model whose engine has that number in the directory; None: it was unloaded."""
+        return self._by_number.get(number)
 
     def is_default(self, model: Served) -> bool:
         """Return whether new sessions that name no version get this one."""
-        return self.find(model.name) is model
+        return not model.retired and self.find(model.name).number == model.number
 
     def all(self) -> list[Served]:
         """Return every version of every model, by name, newest version first."""
@@ -68,3 +92,21 @@ class Catalog:
     def versions(self, name: str) -> list[Served]:
         """Return every version of a model, newest first; none where there is no such model."""
         return list(reversed(self._models.get(name, {}).values()))
+
+    def _set(self, by_number: dict[int, Served]) -> None:
+        models: dict[str, dict[str, Served]] = {}
+        for model in sorted(by_number.values(), key=lambda model: age(model.version)):
+            models.setdefault(model.name, {})[model.version] = model
+        self._by_number, self._models = by_number, models
+
+    def _not_found(self, name: str, version: str) -> ModelNotFound:
+        """Return the error that names what takes new sessions: the model's versions, or models."""
+        takers = [model for model in reversed(self.all()) if not model.retired]
+        versions = [f"{name}/{model.version}" for model in takers if model.name == name]
+        return ModelNotFound(name, version, versions or sorted({model.name for model in takers}))
+
+
+def _newest(versions: dict[str, Served]) -> Served | None:
+    """Return the newest version that is not retired; where all are, the newest."""
+    found = list(reversed(versions.values()))
+    return next((model for model in found if not model.retired), found[0] if found else None)

@@ -53,7 +53,7 @@ def load_models(settings: Settings, device: Device) -> list[Loaded]:
     loaded, problems = [], []
     for entry in repository.scan(settings.models):
         try:
-            loaded.append(_load(entry, settings, device))
+            loaded.append(load_model(entry, settings, device))
         except ModelFileError as error:
             problems.append(str(error))
     for folder in repository.without_model(settings.models):
@@ -65,7 +65,14 @@ def load_models(settings: Settings, device: Device) -> list[Loaded]:
     return loaded
 
 
-def _load(entry: repository.Entry, settings: Settings, device: Device) -> Loaded:
+def load_model(entry: repository.Entry, settings: Settings, device: Device) -> Loaded:
+    """Load one version of one model, and run it on scratch.
+
+    Raises:
+        ModelFileError: it can't be served.
+        DeviceError: its pool does not fit on the device.
+
+    """
     began = time.perf_counter()
     file = read_model(entry.path)
     model = LoadedModel(file, device=device, slots=settings.slots, threads=settings.run_threads)

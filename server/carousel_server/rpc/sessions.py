@@ -51,7 +51,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     ) -> sessions_pb2.OpenResponse:
         """Open sessions, all or none."""
         self._refuse_when_draining()
-        model = self._catalog.find(request.model, request.version)
+        model = self._catalog.find_open(request.model, request.version)
         ids = _new_ids(request, self._directory.capacity)
         given = {tensor.name: tensor for tensor in request.initial_states}
         if len(given) != len(request.initial_states):
@@ -166,6 +166,8 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
 
     async def _describe(self, number: int, ids: list[str]) -> list[sessions_pb2.Session]:
         model = self._catalog.by_number(number)
+        if model is None:  # it has no sessions any more, and was unloaded
+            return []
         infos = await model.driver.control(controls.Describe(ids))
         return [_session(model, info) for info in infos]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from carousel.v1 import sessions_pb2
-from carousel_server.catalog import Catalog
+from carousel_server.catalog import Catalog, Served
 from carousel_server.engine.batch import Answer, refusal
 from carousel_server.engine.engine import EngineLimits
 from carousel_server.engine.status import RowStatus
@@ -35,7 +35,7 @@ class StepGate:
         self._lifecycle = lifecycle
         self._limits = limits
         self._clock = clock
-        self._writers = {model.number: AnswerWriter(model.spec) for model in catalog.all()}
+        self._writers: dict[int, AnswerWriter] = {}
 
     def submit(
         self,
@@ -66,7 +66,7 @@ class StepGate:
             request,
             model.spec,
             self._limits,
-            partial(self._reply, self._writers[model.number], request.id, send),
+            partial(self._reply, self._writer(model), request.id, send),
             deadline=self._deadline(request.timeout_ms),
             stream=stream,
             whole=whole,
@@ -79,6 +79,13 @@ class StepGate:
             batch.reply(refusal(batch, RowStatus.STALE_HANDLE, why))
             return
         model.driver.submit(batch)
+
+    def _writer(self, model: Served) -> AnswerWriter:
+        writer = self._writers.get(model.number)
+        if writer is None:  # of a model that is new; those that are gone are forgotten
+            self._writers = {m.number: AnswerWriter(m.spec) for m in self._catalog.all()}
+            writer = self._writers[model.number]
+        return writer
 
     def _deadline(self, timeout_ms: int) -> float:
         return self._clock() + timeout_ms / 1000 if timeout_ms else math.inf

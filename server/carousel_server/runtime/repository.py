@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carousel_server.errors import ModelFileError
+from carousel_server.versions import age
 
 FILE_NAME = "model.onnx"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -48,7 +49,7 @@ def scan(folder: Path) -> list[Entry]:
                     f"{part!r} is no name for a model or a version: "
                     "letters, digits, '.', '_' and '-' are",
                 )
-    return sorted(entries, key=lambda entry: (entry.name, _age(entry.version)))
+    return sorted(entries, key=lambda entry: (entry.name, age(entry.version)))
 
 
 def without_model(folder: Path) -> list[Path]:
@@ -61,9 +62,3 @@ def without_model(folder: Path) -> list[Path]:
         and not version.parent.name.startswith(".")
         and not (version / FILE_NAME).is_file()
     ]
-
-
-def _age(version: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts versions as people do: 2 before 10, 1.9 before 1.10."""
-    parts = re.findall(r"\d+|\D+", version)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]

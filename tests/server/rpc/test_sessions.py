@@ -39,6 +39,7 @@ async def service(lifecycle):
             sha256="",
             manifest=manifest_pb2.ModelManifest(),
             spec=bench.runner.spec,
+            engine=bench.engine,
             driver=driver,
         )
         catalog = Catalog([served])
