@@ -9,8 +9,12 @@ more, whatever it believes.
 A server lives as long as its lease is renewed (`renew`); a session can be taken over when its
 record names nobody, or a server whose lease ran out.
 
+Tokens of an id only grow, over its deletion too while that is remembered. A record that the store
+lost is made again by its owner's next save.
+
 Stores are called from one thread at a time, and may block. They raise `StoreUnavailable` when they
-can't be reached or don't answer in time; nothing is known then of what was written.
+can't be reached or don't answer in time; nothing is known then of what was written, and the same
+call may be made again: the same owner can repeat any. Ids are at most 512 characters.
 """
 
 from __future__ import annotations
@@ -79,7 +83,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A new session: its record is to be made with token 1, and with a checkpoint if it has one."""
+    """A new session: its record is to be made, and with a checkpoint if it has one."""
 
     id: str
     header: Header
@@ -90,14 +94,18 @@ class Birth:
 class Saves:
     """Checkpoints of N sessions; columns of N.
 
+    A session may come more than once; its checkpoints are written in the order given.
+
     `delivered` is how many answers the session's client holds: of the checkpoints that the record
     has then, the new one among them, the newest at or before `delivered` stays, and so do later
     ones; earlier ones go. NOT_COUNTED: only the new one stays. Checkpoints of later steps than the
     new one always go: the session was put back, and will take another way. Where `marks` has a
-    name, the checkpoint is kept as that mark instead, and no other goes.
+    name, the checkpoint is kept as that mark instead, in the place of an earlier mark of the name,
+    and no other goes.
 
     `headers` are there because a record that is not there, because the store lost it, is made
-    again.
+    again; then a mark is kept as a checkpoint too, since without any the session would stand at
+    its initial state.
     """
 
     ids: Sequence[str]
@@ -128,29 +136,51 @@ class Store(Protocol):
     def retire(self, owner: Owner) -> None:
         """End a server's lease: whatever it still owns can be taken over at once."""
 
-    def create(self, births: Sequence[Birth], owner: Owner) -> list[bool]:
-        """Make records of new sessions; False for each id that has one already, which stays."""
+    def create(self, births: Sequence[Birth], owner: Owner) -> list[int]:
+        """Make records of new sessions, and return their tokens; ids are distinct.
+
+        A token is 1, or one above that of the id's deletion, so that what a sleeping server still
+        has of an earlier session can't be written. 0 for each id that has a record already, which
+        stays. A record of `owner` itself is replaced, its token raised: it is left over from a
+        call that went unanswered.
+        """
 
     def save(self, saves: Saves, owner: Owner) -> list[bool]:
-        """Write checkpoints; False for each record with another token, which stays as it is."""
+        """Write checkpoints; False for each record that is not the owner's by now.
+
+        That is one with a higher token, or with the same and another owner, or one that was
+        deleted; it stays as it is. A record with a lower token is what the store still had, or was
+        given by somebody else, after it lost the owner's: it is made anew.
+        """
 
     def load(self, ids: Sequence[str]) -> list[Record | None]:
         """Read records, whoever owns them; None for each id that has none."""
 
-    def claim(self, ids: Sequence[str], owner: Owner) -> list[Record | Held | None]:
+    def claim(
+        self, ids: Sequence[str], owner: Owner, delivered: Sequence[int] | None = None
+    ) -> list[Record | Held | None]:
         """Take sessions over, with their tokens raised, unless a living server has them.
 
-        None for each id that has no record. A session that `owner` has already is claimed too.
+        None for each id that has no record. A session that `owner` has already is claimed too; its
+        earlier token is refused from then on, so what is queued with it is not written. Ids are
+        distinct.
+
+        `delivered` has, for each id, how many answers its client holds, or NOT_COUNTED: checkpoints
+        of later steps go, for the session goes on from the newest one left, and its client may send
+        other inputs than it had sent for the steps after `delivered`.
         """
 
     def release(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:
-        """Give sessions up, so that others can claim them; False where the token is another."""
+        """Give sessions up, so that others can claim them; False where the token is another.
+
+        False too where there is no record.
+        """
 
     def delete(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:
-        """Remove records; False where the token is another.
+        """Remove records; False where the token is a higher one by now, True where there is none.
 
-        A token that was removed is remembered for a while, so that `save` with it, by a server
-        that has slept, does not make the record again.
+        The token is remembered for a while, so that `save` with it, or with a lower one, by a
+        server that has slept, does not make the record again.
         """
 
     def close(self) -> None:
