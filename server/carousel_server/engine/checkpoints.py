@@ -151,13 +151,16 @@ class Checkpoints:
         if self._saves and self._keeper.has_room:
             self._save(entries[self._table.applied[entries] > self._gathered[entries]])
 
-    def gather(self, entries: IntColumn, *, mark: str = "") -> Gathered:
-        """Read the states of sessions out, with all that the store must know of them."""
+    def gather(self, entries: IntColumn) -> Gathered:
+        """Read the states of sessions out, to be saved."""
+        self._gathered[entries] = self._table.applied[entries]
+        self._gathered_at[entries] = self._table.now
+        self._ahead[entries] += 1
+        return self.read(entries)
+
+    def read(self, entries: IntColumn, *, mark: str = "") -> Gathered:
+        """Read the states of sessions out, with all that a store must know of them."""
         table = self._table
-        if not mark:
-            self._gathered[entries] = table.applied[entries]
-            self._gathered_at[entries] = table.now
-            self._ahead[entries] += 1
         return Gathered(
             entries=entries,
             ids=[table.ids[entry] or "" for entry in entries.tolist()],

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.engine.checkpoints import Gathered
 from carousel_server.engine.columns import IntColumn
-from carousel_server.engine.sessions import SessionInfo, Sessions
+from carousel_server.engine.sessions import Ended, SessionInfo, Sessions
 from carousel_server.engine.status import RowStatus
 
 _NONE = np.zeros(0, np.int64)
 
 
+_Result = TypeVar("_Result")
 _Result_co = TypeVar("_Result_co", covariant=True)
 
 
@@ -59,14 +61,23 @@ class Attached:
 
     handles: NDArray[np.uint64]
     applied: IntColumn
+    durable: IntColumn
+
+
+def _attached(sessions: Sessions, entries: IntColumn) -> Attached:
+    table = sessions.table
+    return Attached(table.handles(entries), table.applied[entries], table.durable[entries])
 
 
 @dataclass(eq=False, slots=True)
 class Open:
-    """Opens sessions, all or none; gives `Attached`."""
+    """Opens sessions, all or none; gives `Attached`. See `Sessions.open`."""
 
     ids: list[str]
     states: Mapping[str, NDArray[np.generic]]
+    applied: IntColumn | None = None
+    tokens: IntColumn | None = None
+    opened: NDArray[np.float64] | None = None
 
     def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - there is nobody to wait for
         """Wait for nobody."""
@@ -74,8 +85,10 @@ class Open:
 
     def run(self, sessions: Sessions) -> Attached:
         """Open the sessions."""
-        entries = sessions.open(self.ids, self.states)
-        return Attached(sessions.table.handles(entries), sessions.table.applied[entries])
+        entries = sessions.open(
+            self.ids, self.states, applied=self.applied, tokens=self.tokens, opened=self.opened
+        )
+        return _attached(sessions, entries)
 
 
 @dataclass(eq=False, slots=True)
@@ -92,15 +105,23 @@ class Attach:
         """Make the old handles stale and give new ones."""
         entries = sessions.find(self.ids)  # again: they may have been closed meanwhile
         sessions.table.invalidate(entries, RowStatus.STALE_HANDLE)
-        return Attached(sessions.table.handles(entries), sessions.table.applied[entries])
+        return _attached(sessions, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Acted(Generic[_Result]):
+    """What became of rows, `[N]` uint8, and of those that are OK together; None if there is none."""
+
+    status: NDArray[np.uint8]
+    value: _Result | None
 
 
 @dataclass(eq=False, slots=True)
-class ByHandle:
-    """Does something to the sessions of valid handles; gives a status a row, `[N]` uint8."""
+class ByHandle(Generic[_Result]):
+    """Does something to the sessions of valid handles; gives `Acted`."""
 
     handles: NDArray[np.uint64]
-    act: Callable[[Sessions, IntColumn], None]
+    act: Callable[[Sessions, IntColumn], _Result]
 
     def prepare(self, sessions: Sessions) -> IntColumn:
         """Wait for the sessions' rows."""
@@ -108,12 +129,11 @@ class ByHandle:
         valid: IntColumn = entries[status == 0]
         return valid
 
-    def run(self, sessions: Sessions) -> NDArray[np.uint8]:
+    def run(self, sessions: Sessions) -> Acted[_Result]:
         """Act on the sessions whose handles are valid now."""
         entries, status = self._resolve(sessions)
-        if len(valid := entries[status == 0]):
-            self.act(sessions, valid)
-        return status
+        valid = entries[status == 0]
+        return Acted(status, self.act(sessions, valid) if len(valid) else None)
 
     def _resolve(self, sessions: Sessions) -> tuple[IntColumn, NDArray[np.uint8]]:
         entries, status = sessions.table.resolve(self.handles)
@@ -123,12 +143,12 @@ class ByHandle:
         return entries, status
 
 
-def reset(handles: NDArray[np.uint64]) -> ByHandle:
+def reset(handles: NDArray[np.uint64]) -> ByHandle[Gathered]:
     """Return the call that puts sessions back to step 0."""
     return ByHandle(handles, Sessions.reset)
 
 
-def close(handles: NDArray[np.uint64]) -> ByHandle:
+def close(handles: NDArray[np.uint64]) -> ByHandle[Ended]:
     """Return the call that ends sessions."""
     return ByHandle(handles, Sessions.close)
 
@@ -150,7 +170,7 @@ class Describe:
 
 @dataclass(eq=False, slots=True)
 class Expire:
-    """Ends sessions that were idle for too long; gives their number."""
+    """Ends sessions that were idle for too long; gives `Ended`."""
 
     idle_seconds: float
 
@@ -158,7 +178,7 @@ class Expire:
         """Wait for nobody."""
         return _NONE
 
-    def run(self, sessions: Sessions) -> int:
+    def run(self, sessions: Sessions) -> Ended:
         """End them."""
         return sessions.expire(self.idle_seconds)
 

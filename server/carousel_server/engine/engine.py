@@ -20,6 +20,7 @@ from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
 from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
+from carousel_server.engine.checkpoints import Keeper, NoKeeper, SavePolicy
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import COUNT, join
 from carousel_server.engine.controls import Call
@@ -55,6 +56,7 @@ class EngineLimits:
     max_rows_per_tick: int = 1_024
     tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
     half_parked: bool = False  # keep parked float32 states as float16
+    saves: SavePolicy = SavePolicy()
 
 
 class Engine:
@@ -69,6 +71,7 @@ class Engine:
         limits: EngineLimits,
         cost: RunCost = _GUESS,
         observer: Observer,
+        keeper: Keeper | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -80,6 +83,8 @@ class Engine:
             directory=directory,
             observer=observer,
             half=limits.half_parked,
+            policy=limits.saves,
+            keeper=keeper or NoKeeper(),
             clock=clock,
             wall_clock=wall_clock,
         )
@@ -155,7 +160,8 @@ class Engine:
         chosen = select(self._cohorts, self._tick_limits)
         if chosen:
             # All at once: sessions of one message must not make room for those of another.
-            self.sessions.residency.bring(join([pieces.entries for pieces in chosen]))
+            entries = join([pieces.entries for pieces in chosen])
+            self.sessions.residency.bring(entries)
             before_run()
             began = self.clock()
             report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
@@ -166,6 +172,7 @@ class Engine:
                 applied=report.applied,
                 seconds=self.clock() - began,
             )
+            self.sessions.checkpoints.save_due(entries)
         self._answer(deliveries)
         return deliveries
 
@@ -186,9 +193,16 @@ class Engine:
         batch = self._inbox[0]
         assert isinstance(batch, StepBatch)
         began = self.sessions.table.now
-        answer = self._solo.step(batch, before_run)
+        entry = self._solo.find(batch)
+        if not entry:
+            return None
+        if batch.delivered:
+            delivered = np.frombuffer(batch.delivered, COUNT).view(np.int64)
+            self.sessions.checkpoints.deliver(np.array([entry]), delivered)
+        answer = self._solo.step(batch, entry, before_run)
         if answer is None:
             return None
+        self.sessions.checkpoints.save_due(np.array([entry]))
         self._inbox.popleft()
         now, steps = self.clock(), batch.steps
         self._observer.queued(began - batch.arrived)
@@ -233,6 +247,8 @@ class Engine:
         for batch in cohort.batches:
             self._observer.queued(self.sessions.table.now - batch.arrived)
         admit(cohort, self.sessions.table)
+        if cohort.delivered is not None:
+            self.sessions.checkpoints.deliver(cohort.entries, cohort.delivered)
         self._cohorts.append(cohort)
 
     def _prepare(self, call: Call, deliveries: list[Delivery]) -> None:

@@ -39,8 +39,8 @@ class Marks:
             if name not in own and len(own) >= _MOST:
                 raise NoRoom(f"a session has at most {_MOST} marks", retry_after_ms=0)
         for row, (entry, step) in enumerate(zip(entries.tolist(), steps.tolist(), strict=True)):
-            own = {key: np.array(values[row]) for key, values in states.items()}
-            self._marks.setdefault(entry, {})[name] = Mark(step, own)
+            copies = {key: np.array(values[row]) for key, values in states.items()}
+            self._marks.setdefault(entry, {})[name] = Mark(step, copies)
 
     def get(self, entry: int, name: str) -> Mark | None:
         """Return a mark of a session, if it has one of that name."""

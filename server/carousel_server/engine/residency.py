@@ -8,6 +8,8 @@ reset, has its initial state and takes no room anywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,15 +29,23 @@ class Residency:
     """Moves states between the pool and the parking lot. Whoever has the engine's turn calls it."""
 
     def __init__(
-        self, table: SessionTable, runner: Runner, observer: Observer, *, half: bool
+        self,
+        table: SessionTable,
+        runner: Runner,
+        observer: Observer,
+        *,
+        half: bool,
+        on_park: Callable[[IntColumn], None] = lambda _: None,
     ) -> None:
         self.slots = SlotAllocator(runner.slots)
         self.lot = ParkingLot(runner.spec.states, half=half)
         self._table = table
         self._runner = runner
         self._observer = observer
+        self._on_park = on_park
         self._owner = np.zeros(runner.slots + 1, np.int64)  # entry in each slot; 0: nobody
         self._wanted = np.zeros(runner.slots + 1, np.bool_)
+        self.states = runner.spec.states
         self._initial = {state.name: state.initial for state in runner.spec.states}
 
     def bring(self, entries: IntColumn) -> None:
@@ -101,6 +111,7 @@ class Residency:
         self._park(entries)
 
     def _park(self, entries: IntColumn) -> None:
+        self._on_park(entries)
         slots = self._table.slot[entries]
         self._table.parked[entries] = self.lot.put(self._runner.read(slots))
         self._table.slot[entries] = 0

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from carousel_server.engine.checkpoints import Checkpoints, Gathered, Keeper, SavePolicy
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.lot import States
+from carousel_server.engine.marks import Marks
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.residency import Residency
 from carousel_server.engine.runner import Runner
@@ -24,9 +27,18 @@ class SessionInfo:
 
     id: str
     applied: int
+    durable: int
     opened: float  # seconds since the epoch
     idle: float  # seconds
     parked: bool  # whether its state lies in host memory
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Sessions that ended, and their tokens; columns of N."""
+
+    ids: list[str]
+    tokens: list[int]
 
 
 class Sessions:
@@ -43,23 +55,40 @@ class Sessions:
         directory: Directory,
         observer: Observer,
         half: bool,
+        policy: SavePolicy,
+        keeper: Keeper,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self.table = SessionTable(directory.capacity)
-        self.residency = Residency(self.table, runner, observer, half=half)
+        self.residency = Residency(
+            self.table, runner, observer, half=half, on_park=self._before_parking
+        )
+        self.checkpoints = Checkpoints(self.table, self.residency, policy, keeper)
+        self.marks = Marks()
         self._number = number
         self._directory = directory
         self._observer = observer
         self._clock = clock
         self._wall_clock = wall_clock
 
-    def open(self, ids: list[str], states: States) -> IntColumn:
+    def open(
+        self,
+        ids: list[str],
+        states: States,
+        *,
+        applied: IntColumn | None = None,
+        tokens: IntColumn | None = None,
+        opened: NDArray[np.float64] | None = None,
+    ) -> IntColumn:
         """Open sessions, all or none; return their entries.
 
         Args:
             ids: the sessions' ids.
             states: `[N, ...]` by name; states not named begin as the model says.
+            applied: `[N]`, the steps that the states have taken in; None: none.
+            tokens: `[N]`, of sessions that come from the store, where they are at `applied`.
+            opened: `[N]`, when these were opened, in seconds since the epoch.
 
         Raises:
             NoRoom: there are as many sessions as there may be.
@@ -73,7 +102,13 @@ class Sessions:
         except Exception:
             self.table.remove(entries, RowStatus.NOT_FOUND)
             raise
+        if applied is not None:
+            self.table.applied[entries] = applied
+        if opened is not None:
+            self.table.opened[entries] = opened
         self.residency.begin(entries, states)
+        kept = tokens is not None
+        self.checkpoints.begin(entries, token=tokens if tokens is not None else 1, durable=kept)
         self._observer.opened(len(ids))
         return entries
 
@@ -96,26 +131,54 @@ class Sessions:
         """Return the entries of those of `ids` that are sessions of this model."""
         return np.array(self._directory.entries(ids, self._number), np.int64)
 
-    def reset(self, entries: IntColumn) -> None:
-        """Put sessions back to step 0 and the model's initial state."""
-        self.residency.begin(entries)
-        self.table.applied[entries] = 0
-        self.table.barrier[entries] = 0
+    def reset(self, entries: IntColumn) -> Gathered:
+        """Put sessions back to step 0 and the model's initial state; return what is to be saved."""
+        return self.put_back(entries, np.zeros(len(entries), np.int64))
 
-    def close(self, entries: IntColumn) -> None:
+    def put_back(
+        self, entries: IntColumn, applied: IntColumn, states: States | None = None
+    ) -> Gathered:
+        """Put sessions to `states` (None: the model's initial ones), and step counts to match.
+
+        Returns:
+            What is to be saved, so that nobody goes on from what they have been put back from.
+
+        """
+        self.residency.begin(entries, states)
+        self.table.applied[entries] = applied
+        self.table.barrier[entries] = 0
+        self.checkpoints.put_back(entries)
+        return self.checkpoints.gather(entries)
+
+    def close(self, entries: IntColumn) -> Ended:
         """End sessions because their client said so."""
-        self._directory.release(self._ids(entries))
+        ended = self.ended(entries)
+        self._directory.release(ended.ids)
         self._end(entries, RowStatus.STALE_HANDLE)
         self._observer.ended("closed", len(entries))
+        return ended
 
-    def expire(self, idle_seconds: float) -> int:
-        """End sessions that have done nothing for so long; return how many."""
+    def give_up(self, entries: IntColumn) -> Ended:
+        """End sessions here that go on elsewhere; rows of theirs are answered MOVED."""
+        ended = self.ended(entries)
+        self._directory.release(ended.ids)
+        self._end(entries, RowStatus.MOVED)
+        self._observer.ended("moved", len(entries))
+        return ended
+
+    def expire(self, idle_seconds: float) -> Ended:
+        """End sessions that have done nothing for so long."""
         entries = self.table.idle(self.table.entries(), idle_seconds)
+        ended = self.ended(entries)
         if len(entries):
-            self._directory.expire(self._ids(entries), f"idle for {idle_seconds:g} s")
+            self._directory.expire(ended.ids, f"idle for {idle_seconds:g} s")
             self._end(entries, RowStatus.EXPIRED)
             self._observer.ended("expired", len(entries))
-        return len(entries)
+        return ended
+
+    def ended(self, entries: IntColumn) -> Ended:
+        """Return what the store must be told of sessions that end."""
+        return Ended(self.ids(entries), self.checkpoints.token[entries].tolist())
 
     def info(self, entries: IntColumn) -> list[SessionInfo]:
         """Return what is told of sessions."""
@@ -124,16 +187,22 @@ class Sessions:
             SessionInfo(
                 id=name,
                 applied=int(table.applied[entry]),
+                durable=int(table.durable[entry]),
                 opened=float(table.opened[entry]),
                 idle=max(0.0, now - float(table.used[entry])),
                 parked=bool(table.parked[entry]),
             )
-            for entry, name in zip(entries.tolist(), self._ids(entries), strict=True)
+            for entry, name in zip(entries.tolist(), self.ids(entries), strict=True)
         ]
 
-    def _ids(self, entries: IntColumn) -> list[str]:
+    def ids(self, entries: IntColumn) -> list[str]:
+        """Return the ids of open sessions."""
         return [name for entry in entries.tolist() if (name := self.table.ids[entry]) is not None]
 
+    def _before_parking(self, entries: IntColumn) -> None:
+        self.checkpoints.save_changed(entries)
+
     def _end(self, entries: IntColumn, reason: RowStatus) -> None:
+        self.marks.release(entries)
         self.residency.release(entries)
         self.table.remove(entries, reason)

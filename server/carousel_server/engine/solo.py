@@ -31,11 +31,20 @@ class Solo:
         self._outputs = [tensor.name for tensor in runner.spec.outputs]
         self._most = scheduler.piece_steps(1, limits)
 
-    def step(self, batch: StepBatch, before_run: Callable[[], None]) -> Answer | None:
-        """Run a batch of one row whose session has nothing else queued; None: nothing was done."""
+    def find(self, batch: StepBatch) -> int:
+        """Return the entry of a batch of one row; 0 where it has to go another way."""
+        entry = self._table.entry_of(int.from_bytes(batch.handles, "little"))
+        return entry if self._may_run(batch, entry) else 0
+
+    def step(
+        self, batch: StepBatch, entry: int, before_run: Callable[[], None]
+    ) -> Answer | None:
+        """Run a batch that was found, with nothing else of its session queued.
+
+        None: nothing was done, it has to go another way.
+        """
         table = self._table
-        entry = table.entry_of(int.from_bytes(batch.handles, "little"))
-        inputs = self._read(batch) if self._may_run(batch, entry) else None
+        inputs = self._read(batch)
         if inputs is None:
             return None
         before_run()

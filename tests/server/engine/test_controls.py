@@ -76,7 +76,7 @@ def test_reset_waits_for_queued_rows_and_is_a_new_session():
     reset = bench.call(controls.reset(handles(a)))
     behind = bench.send({a: xs}, first_step=[0])
     bench.drain()
-    assert reset.result.tolist() == [0]
+    assert reset.result.status.tolist() == [0]
     np.testing.assert_array_equal(before.outputs[0], solo(xs))
     np.testing.assert_array_equal(behind.outputs[0], solo(xs))
     assert behind.applied[0] == 5
@@ -116,7 +116,7 @@ def test_close_waits_for_queued_rows_and_those_behind_it_are_stale():
     close = bench.call(controls.close(handles(a)))
     behind = bench.send({a: xs, b: xs})
     bench.drain()
-    assert close.result.tolist() == [0]
+    assert close.result.status.tolist() == [0]
     np.testing.assert_array_equal(before.outputs[0], solo(xs))
     assert behind.status == {0: STALE, 1: OK}
     assert bench.table.open == bench.engine.sessions.residency.slots.used == 1
@@ -125,9 +125,9 @@ def test_close_waits_for_queued_rows_and_those_behind_it_are_stale():
 def test_calls_on_handles_say_what_became_of_each():
     bench = Bench()
     a, b = bench.open("a", "b")
-    status = bench.now(controls.close(handles(a, 5, a, b))).tolist()
+    status = bench.now(controls.close(handles(a, 5, a, b))).status.tolist()
     assert status == [0, RowStatus.NOT_FOUND, RowStatus.DUPLICATE, 0]
-    assert bench.now(controls.reset(handles(a, b))).tolist() == [STALE, STALE]
+    assert bench.now(controls.reset(handles(a, b))).status.tolist() == [STALE, STALE]
 
 
 def test_an_entry_that_is_used_again_has_neither_state_nor_handles_of_the_old_session():

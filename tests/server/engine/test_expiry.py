@@ -22,12 +22,12 @@ def test_idle_sessions_expire_and_their_rows_say_so():
     bench.send({busy: chunk(1)})
     bench.drain()
     bench.clock.now += 40
-    assert bench.now(controls.Expire(100.0)) == 1
+    assert len(bench.now(controls.Expire(100.0)).ids) == 1
     message = bench.send({idle: chunk(1), busy: chunk(1)})
     bench.drain()
     assert message.status == {0: RowStatus.EXPIRED, 1: RowStatus.OK}
     assert message.errors[0] == "the session was idle for too long and is gone"
-    assert bench.now(controls.reset(handles(idle))).tolist() == [RowStatus.EXPIRED]
+    assert bench.now(controls.reset(handles(idle))).status.tolist() == [RowStatus.EXPIRED]
 
 
 def test_attaching_to_an_expired_session_says_when_it_went_and_by_which_rule():
@@ -57,10 +57,10 @@ def test_a_session_with_queued_rows_does_not_expire():
     bench.clock.now += 1000
     expire = bench.call(controls.Expire(10.0))
     bench.turn()
-    assert expire.result == 0
+    assert expire.result.ids == []
     bench.drain()
     np.testing.assert_array_equal(message.outputs[0], solo(chunk(4)))
-    assert bench.now(controls.Expire(10.0)) == 0, "the last piece was activity"
+    assert len(bench.now(controls.Expire(10.0)).ids) == 0, "the last piece was activity"
 
 
 def test_rows_that_fail_are_activity_too():
@@ -70,9 +70,9 @@ def test_rows_that_fail_are_activity_too():
     bench.send({a: [math.nan, 0]})
     bench.drain()
     bench.clock.now += 60
-    assert bench.now(controls.Expire(100.0)) == 0
+    assert len(bench.now(controls.Expire(100.0)).ids) == 0
     bench.clock.now += 60
-    assert bench.now(controls.Expire(100.0)) == 1
+    assert len(bench.now(controls.Expire(100.0)).ids) == 1
 
 
 @pytest.mark.parametrize("kind", ["attach", "reset"])
@@ -82,7 +82,7 @@ def test_control_calls_are_activity(kind):
     bench.clock.now += 60
     bench.now(controls.Attach(["a"]) if kind == "attach" else controls.reset(handles(a)))
     bench.clock.now += 60
-    assert bench.now(controls.Expire(100.0)) == 0
+    assert len(bench.now(controls.Expire(100.0)).ids) == 0
 
 
 def test_what_an_expired_session_held_is_free_again():

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from carousel_server.engine.batch import StepBatch
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.scheduler import Limits
 from carousel_server.engine.solo import Solo
@@ -18,8 +19,10 @@ from tests.support.steps import batch_of
 _LIMITS = Limits(rows=8, steps=4, seconds=1.0, cost=RunCost(), batch=0, ragged=True)
 
 
-def short_way(bench: Bench) -> Solo:
-    return Solo(bench.table, bench.runner, _LIMITS)
+def step(bench: Bench, batch: StepBatch, before_run=lambda: None):
+    short = Solo(bench.table, bench.runner, _LIMITS)
+    entry = short.find(batch)
+    return short.step(batch, entry, before_run) if entry else None
 
 
 def resident(bench: Bench) -> int:
@@ -37,7 +40,7 @@ def test_a_row_that_is_alone_is_stepped(steps):
     whole = np.concatenate([chunk(1), chunk(steps, seed=1)])
     batch, message = batch_of([(handle, whole[1:])], first_step=[1])
     ran: list[None] = []
-    answer = short_way(bench).step(batch, before_run=lambda: ran.append(None))
+    answer = step(bench, batch, before_run=lambda: ran.append(None))
     assert answer is not None
     message.take(answer)
     assert len(ran) == 1
@@ -63,7 +66,7 @@ def test_where_anything_is_in_doubt_nothing_is_done(row, first_step, deadline):
     handle = resident(bench)
     states = bench.runner.states.copy()
     batch, _ = batch_of([(handle, row)], first_step=[first_step], deadline=deadline)
-    assert short_way(bench).step(batch, before_run=lambda: None) is None
+    assert step(bench, batch) is None
     assert bench.table.applied[handle & 0xFFFFFFFF] == 1
     np.testing.assert_array_equal(bench.runner.states, states)
 
@@ -73,7 +76,7 @@ def test_handles_that_are_not_valid_and_sessions_without_a_slot_are_left_to_othe
     (fresh,) = bench.open("fresh")
     for handle in (fresh, fresh + (1 << 32), 2**63 + 2**31, 0, 1):
         batch, _ = batch_of([(handle, chunk(1))])
-        assert short_way(bench).step(batch, before_run=lambda: None) is None
+        assert step(bench, batch) is None
 
 
 def test_a_row_that_fails_is_answered_as_others_are():

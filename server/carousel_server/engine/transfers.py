@@ -1,0 +1,188 @@
+"""Control calls that take states out of sessions, put others in, and keep what must not be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel_server.engine.checkpoints import Gathered
+from carousel_server.engine.columns import IntColumn
+from carousel_server.engine.controls import ByHandle
+from carousel_server.engine.lot import States
+from carousel_server.engine.marks import Mark
+from carousel_server.engine.sessions import Ended, Sessions
+from carousel_server.engine.status import RowStatus
+
+_NONE = np.zeros(0, np.int64)
+
+
+def copy_out(handles: NDArray[np.uint64]) -> ByHandle[Gathered]:
+    """Return the call that copies the states of sessions; they count as saved nowhere."""
+
+    def act(sessions: Sessions, entries: IntColumn) -> Gathered:
+        return sessions.checkpoints.read(entries)
+
+    return ByHandle(handles, act)
+
+
+def mark(handles: NDArray[np.uint64], name: str) -> ByHandle[Gathered]:
+    """Return the call that gives the places of sessions a name; what it gives is to be saved."""
+
+    def act(sessions: Sessions, entries: IntColumn) -> Gathered:
+        gathered = sessions.checkpoints.read(entries, mark=name)
+        sessions.marks.put(entries, name, gathered.steps, gathered.states)
+        return gathered
+
+    return ByHandle(handles, act)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """Which of the sessions, `[N]`, had where to go back to, and what is to be saved of them."""
+
+    found: NDArray[np.bool_]
+    gathered: Gathered
+
+
+def rewind_to_mark(handles: NDArray[np.uint64], name: str) -> ByHandle[Rewound]:
+    """Return the call that puts sessions back to their mark of a name, those that have one."""
+
+    def act(sessions: Sessions, entries: IntColumn) -> Rewound:
+        marks = [sessions.marks.get(entry, name) for entry in entries.tolist()]
+        return _put_back(sessions, entries, marks)
+
+    return ByHandle(handles, act)
+
+
+def put_back(handles: NDArray[np.uint64], places: Sequence[Mark | None]) -> ByHandle[Rewound]:
+    """Return the call that puts sessions to states that were kept; None: to nowhere.
+
+    `places` are those of the handles, in order. A place without states is the initial one.
+    """
+
+    def act(sessions: Sessions, entries: IntColumn) -> Rewound:
+        by_entry = dict(zip(sessions.table.resolve(handles)[0].tolist(), places, strict=True))
+        return _put_back(sessions, entries, [by_entry[entry] for entry in entries.tolist()])
+
+    return ByHandle(handles, act)
+
+
+def give_up(handles: NDArray[np.uint64]) -> ByHandle[Ended]:
+    """Return the call that ends sessions here that are saved, and go on elsewhere."""
+    return ByHandle(handles, Sessions.give_up)
+
+
+def _put_back(
+    sessions: Sessions, entries: IntColumn, places: Sequence[Mark | None]
+) -> Rewound:
+    found = np.array([place is not None for place in places], np.bool_)
+    steps = np.array([place.step for place in places if place is not None], np.int64)
+    there = [place for place in places if place is not None]
+    states: States | None = None
+    if any(place.states for place in there):
+        initial = {state.name: state.initial for state in sessions.residency.states}
+        states = {
+            name: np.stack([place.states.get(name, value) for place in there])
+            for name, value in initial.items()
+        }
+    return Rewound(found, sessions.put_back(entries[found], steps, states))
+
+
+@dataclass(eq=False, slots=True)
+class Acknowledge:
+    """Takes note of what became of gathered states; gives up sessions that others have by now."""
+
+    gathered: Gathered
+    kept: Sequence[bool]
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - it tells of the past
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> Ended:
+        """Note it; give the sessions that this server has lost."""
+        lost = sessions.checkpoints.acknowledge(self.gathered, self.kept)
+        return sessions.give_up(lost) if len(lost) else Ended([], [])
+
+
+@dataclass(eq=False, slots=True)
+class SaveLate:
+    """Saves the sessions that are due because a while has passed."""
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - as they are now
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> None:
+        """Gather them."""
+        sessions.checkpoints.save_late()
+
+
+@dataclass(eq=False, slots=True)
+class Leave:
+    """Makes the handles of sessions invalid, and gives what is to be saved before they go.
+
+    `ids` are those to leave; gives `None` where none of them is here.
+    """
+
+    ids: Sequence[str]
+
+    def prepare(self, sessions: Sessions) -> IntColumn:
+        """Wait for the sessions' rows."""
+        return sessions.find_open(self.ids)
+
+    def run(self, sessions: Sessions) -> Gathered | None:
+        """Gather them."""
+        entries = sessions.find_open(self.ids)
+        if not len(entries):
+            return None
+        sessions.table.invalidate(entries, RowStatus.MOVED)
+        return sessions.checkpoints.gather(entries)
+
+
+@dataclass(eq=False, slots=True)
+class Ids:
+    """Gives the ids of all open sessions."""
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - as they are now
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> list[str]:
+        """Collect them."""
+        return sessions.ids(sessions.table.entries())
+
+
+@dataclass(eq=False, slots=True)
+class GiveUp:
+    """Ends sessions here that are saved and go on elsewhere; gives `Ended`."""
+
+    ids: Sequence[str]
+
+    def prepare(self, sessions: Sessions) -> IntColumn:
+        """Wait for nobody: `Leave` has made their handles invalid."""
+        return sessions.find_open(self.ids)
+
+    def run(self, sessions: Sessions) -> Ended:
+        """End them."""
+        return sessions.give_up(sessions.find_open(self.ids))
+
+
+@dataclass(eq=False, slots=True)
+class RestoreMarks:
+    """Puts back marks that were kept with sessions, by their ids."""
+
+    marks: Sequence[tuple[str, str, Mark]]  # id, name, mark
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - they were just opened
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> None:
+        """Put them back."""
+        for session, name, place in self.marks:
+            for entry in sessions.find_open([session]).tolist():
+                sessions.marks.restore(entry, name, place)
