@@ -73,6 +73,21 @@ class Absentminded(Recurrent):
         return super().forward(x, torch.zeros_like(h))
 
 
+class Gappy(nn.Module):
+    """One step that may leave its middle argument out, and answers its state itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.GRUCell(3, 8)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, h: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        h = self.cell(x if mask is None else x * mask, h)
+        return h, h
+
+
 class Projected(nn.Module):
     """Layers that PyTorch's older exporter doesn't know."""
 

@@ -18,7 +18,7 @@ from carousel_exporter.manifest import load_model, read_manifest
 from carousel_exporter.programs import converting
 
 from .networks import assert_equal, run_torch, save_exported, save_script, stream
-from .programs import Cell, Recurrent, Speller, recurrent
+from .programs import Cell, Gappy, Recurrent, Speller, recurrent
 
 HERE = Path(__file__).with_name("programs.py")
 RECURRENT = ["x=T,B,3", "h=2,B,8"]
@@ -101,6 +101,23 @@ def test_a_cell_is_one_step(tmp_path):
     assert read_manifest(load_model(path), path).form == manifest_pb2.MODEL_FORM_STEP
 
 
+def test_arguments_may_be_left_out_and_states_begin_elsewhere(tmp_path):
+    start = tmp_path / "h.npy"
+    np.save(start, np.linspace(-1, 1, 8, dtype=np.float32))
+    words = ["convert", f"{HERE}:Gappy", "--example", "x=B,3", "--example", "h=B,8"]
+    path = tmp_path / "model.onnx"
+    words += ["--outputs", "y,h_new", "--state", "h=h_new:0", "--init", f"h={start}"]
+    assert main([*words, "--out", str(path)]) == 0
+    x = observations(STEPS, ROWS, 3)
+    module, h = Gappy().eval(), torch.from_numpy(np.load(start)).expand(ROWS, 8)
+    expected = []
+    with torch.inference_mode():
+        for step in x:
+            y, h = module(torch.from_numpy(step), None, h)
+            expected.append(y.numpy())
+    assert_equal(stream(path, x=x)["y"], np.stack(expected))
+
+
 def test_bounds_of_tokens_and_what_people_say_are_in_the_file(tmp_path):
     labels = Labels("speller", "Spells.", unit="logit", horizon=1)
     path = converted(tmp_path, f"{HERE}:Speller", ["examples"], labels=labels)
@@ -161,6 +178,7 @@ def test_programs_on_the_command_line(tmp_path, capsys):
         (f"{HERE}:Recurrent", ["--nonlinearity", "tanh"], "--nonlinearity is for files of tensors"),
         (f"{HERE}:Recurrent", [], "needs example arguments"),
         (f"{HERE}:Recurrent", ["--example", "x=T,B,3", "--state", "h"], "--state takes IN=OUT"),
+        ("theirs.pth", ["--init", "h=h.npy"], "and --init is for programs"),
         ("theirs.pth", ["--state", "h=h_new"], "is a file of tensors, and --state is for programs"),
         ("theirs.onnx", [], "`carousel-export adopt` takes those"),
         ("gone.pt2", [], "can't be read as a program|There is no file gone.pt2"),

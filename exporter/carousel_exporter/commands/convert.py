@@ -65,6 +65,13 @@ def convert(
             "back; repeat for all. (default: found and proved)",
         ),
     ] = None,
+    init: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.npy",
+            help="What a state of a program is in a new session; repeat for more. (default: zeros)",
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A state_dict to load into a module in Python.")
     ] = None,
@@ -109,6 +116,7 @@ def convert(
     """
     from carousel_exporter import conversion, programs  # noqa: PLC0415 - torch takes seconds
     from carousel_exporter.adoption import Options, StatePair  # noqa: PLC0415 - as above
+    from carousel_exporter.adoption.options import read_arrays  # noqa: PLC0415
     from carousel_exporter.source import Scaling, read_source, use_one_thread  # noqa: PLC0415
 
     scaling = Scaling(
@@ -130,6 +138,7 @@ def convert(
         "--example": example,
         "--outputs": outputs,
         "--state": state,
+        "--init": init,
         "--weights": weights,
     }
     if not programs.is_program(source):
@@ -148,9 +157,8 @@ def convert(
         weights=weights,
         renames=rename or (),
     )
-    report, adopted = programs.convert_program(
-        program, out, labels, Options(states=pairs, name=labels.name)
-    )
+    stated = Options(states=pairs, initial=read_arrays("--init", init or ()), name=labels.name)
+    report, adopted = programs.convert_program(program, out, labels, stated)
     _show(report, out)
     told = ", ".join(f"{pair.input} comes back as {pair.output}" for pair in adopted.proposal.pairs)
     Console().print(escape(f"states: {told}"), soft_wrap=True, highlight=False)

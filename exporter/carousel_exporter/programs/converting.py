@@ -15,7 +15,7 @@ from carousel_exporter.adoption import AdoptionReport, Options, adopt
 from carousel_exporter.conversion import Labels, label
 from carousel_exporter.errors import ExporterError, VerificationError
 from carousel_exporter.files import check_writable, replacing
-from carousel_exporter.programs.exporting import Export, exports, mend
+from carousel_exporter.programs.exporting import ExportError, exports, mend
 from carousel_exporter.programs.program import Program
 from carousel_exporter.programs.reference import ProgramReference
 from carousel_exporter.verification import Report, verify
@@ -27,36 +27,37 @@ def convert_program(
     """Write a model file, after its numbers were found equal to the program's in random chunks.
 
     `options` state the states, or leave them to be found. Where there are several ways to export
-    the program, the first whose file is right is taken. Raises ExporterError, with nothing
-    written, where there is none.
+    the program, the next is tried if one fails or gives other numbers. Raises ExporterError, with
+    nothing written, where none is right or the program can't be streamed.
     """
     check_writable(path)
     failures: list[ExporterError] = []
-    for export in exports(program):
-        try:
-            return _convert(program, path, labels, options, export)
-        except ExporterError as error:
-            failures.append(error)
+    with tempfile.TemporaryDirectory(prefix="carousel-export-") as folder:
+        original = Path(folder) / f"{Path(labels.name).name}.onnx"
+        for export in exports(program):
+            try:
+                export(program, original)
+                return _finish(program, original, path, labels, options)
+            except (ExportError, VerificationError) as error:
+                failures.append(error)
     raise failures[0]
 
 
-def _convert(
-    program: Program, path: Path, labels: Labels, options: Options, export: Export
+def _finish(
+    program: Program, original: Path, path: Path, labels: Labels, options: Options
 ) -> tuple[Report, AdoptionReport]:
-    with tempfile.TemporaryDirectory(prefix="carousel-export-") as folder:
-        original = Path(folder) / f"{labels.name}.onnx"
-        export(program, original)
-        mend(original, options.states)
-        with replacing(path) as temporary:
-            adopted = adopt(original, temporary, options)
-            manifest = _complete(temporary, program, labels)
-            reference = ProgramReference(program, adopted.proposal, manifest)
-            report = verify(temporary, against=reference)
-            if not report.passed:
-                raise VerificationError(
-                    f"{path} was not written, because its numbers differ from the program's: "
-                    f"{report.failure()}"
-                )
+    """Make a model file of an exported program, and compare the two."""
+    mend(original, options.states)
+    with replacing(path) as temporary:
+        adopted = adopt(original, temporary, options)
+        manifest = _complete(temporary, program, labels)
+        reference = ProgramReference(program, adopted.proposal, manifest)
+        report = verify(temporary, against=reference)
+        if not report.passed:
+            raise VerificationError(
+                f"{path} was not written, because its numbers differ from the program's: "
+                f"{report.failure()}"
+            )
     return report, adopted
 
 

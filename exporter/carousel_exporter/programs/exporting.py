@@ -27,6 +27,10 @@ _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
 Export = Callable[[Program, Path], None]
 
 
+class ExportError(ModelFileError):
+    """PyTorch can't write a program as ONNX."""
+
+
 def exports(program: Program) -> Sequence[Export]:
     """Return the ways to export a program, the best first.
 
@@ -41,12 +45,13 @@ def exports(program: Program) -> Sequence[Export]:
 
 
 def export_older(program: Program, path: Path) -> None:
-    """Write an ONNX file by tracing, or from TorchScript. Raises ModelFileError."""
+    """Write an ONNX file by tracing, or from TorchScript. Raises ExportError."""
     with _exporting(program):
         torch.onnx.export(
             program.call,
             program.arguments[0],
             str(path),
+            kwargs=program.arguments[1],
             dynamo=False,
             verbose=False,
             opset_version=OPSET,
@@ -57,13 +62,14 @@ def export_older(program: Program, path: Path) -> None:
 
 
 def export_newer(program: Program, path: Path) -> None:
-    """Write an ONNX file by way of torch.export. Raises ModelFileError."""
+    """Write an ONNX file by way of torch.export. Raises ExportError."""
     options: dict[str, Any] = {}
     if program.exported is None:
         dynamic = torch.export.Dim.DYNAMIC
         shapes = [dict.fromkeys(example.open_axes, dynamic) for example in program.examples]
         structure = _pytree.tree_structure(program.arguments)
-        options["dynamic_shapes"] = _pytree.tree_unflatten(shapes, structure)[0]
+        positional, named = _pytree.tree_unflatten(shapes, structure)
+        options["dynamic_shapes"] = (*positional, *named.values())
     with _exporting(program):
         torch.onnx.export(
             program.call if program.exported is None else program.exported,
@@ -151,7 +157,7 @@ def _exporting(program: Program) -> Iterator[None]:
         while reason.__cause__ is not None:  # the outer ones say where to read on
             reason = reason.__cause__
         told = first_line(reason).partition("[Caused by")[0].strip()
-        raise ModelFileError(
+        raise ExportError(
             f"PyTorch can't export {program.label}: {type(reason).__name__}: {told}"
         ) from error
 

@@ -226,13 +226,23 @@ def _with_examples(
     return Program(
         kind=kind,
         call=module,
-        arguments=(tuple(ordered.values()), {}),
+        arguments=_split(ordered, parameters),
         inputs=tuple(flat),
         outputs=(),
         label=source,
         examples=tuple(by_name[name] for name in flat),
         origin=_entry_origin(source, beside) if beside else _file_origin(Path(source)),
     )
+
+
+def _split(
+    arguments: Mapping[str, Any], parameters: Sequence[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments by place as far as none of the parameters is left out, and by name."""
+    places = [*parameters] or [*arguments]
+    gap = next((n for n, name in enumerate(places) if name not in arguments), len(places))
+    first = {name: arguments[name] for name in places[:gap]}
+    return tuple(first.values()), {n: v for n, v in arguments.items() if n not in first}
 
 
 def _parameters(module: nn.Module) -> list[str]:
