@@ -107,7 +107,9 @@ class _Builder:
         if self.recipe.batch != "says_any_mixes":
             return x
         axis = 0 if self.recipe.form == "step" else 1
-        faint = self.g.node("Mul", self.g.mean(x, axis), self.g.constant(0.01, self.recipe.kind))
+        # As faint as can be told from rounding.
+        share = self.g.constant(0.5 if self.recipe.dtype == "float16" else 0.01, self.recipe.kind)
+        faint = self.g.node("Mul", self.g.mean(x, axis), share)
         return self.g.node("Add", x, faint)
 
     # Recurrence.

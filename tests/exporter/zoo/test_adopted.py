@@ -82,11 +82,11 @@ def check_run(runner: Runner, animal: Animal, sessions: list[Arrays], expected) 
             assert same(states[row][state.name][None], last[state.name]), state.name
 
 
-def check_adoption(animal: Animal, adopted: Adopt) -> None:
+def check_adoption(animal: Animal, adopted: Adopt, *, may_be_slow: bool = False) -> None:
     report, out = adopted(animal)
     assert {(pair.input, pair.output) for pair in report.proposal.pairs} == animal.pairs
     # A graph whose batch is held at 1 may be mended; that it then is right, numbers show below.
-    assert report.batchable or not animal.recipe.batches
+    assert report.batchable or not animal.recipe.batches or may_be_slow
     assert not (report.batchable and animal.recipe.batch == "says_any_mixes")
     assert {spec.name for spec in report.manifest.inputs} == {*animal.inputs} - {"rate"}
     assert [spec.name for spec in report.manifest.outputs] == list(animal.outputs)
@@ -103,7 +103,8 @@ def test_an_adopted_graph_answers_as_the_original_does(adopted, recipe):
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(recipe=recipes())
 def test_so_does_any_other(adopted, recipe):
-    check_adoption(build(recipe), adopted)
+    # Where several axes of 1 can be read in several ways, one row a run is slow, and never wrong.
+    check_adoption(build(recipe), adopted, may_be_slow=recipe.batch == "says_one_takes_any")
 
 
 #: One graph in four, so that every kind of layout, cell and form is among them.
