@@ -61,6 +61,10 @@ class Values:
         self._bounds: dict[str, tuple[int, int] | None] = {}
         self.rng = np.random.default_rng(seed)
 
+    def anew(self, seed: int) -> Values:
+        """Return one that draws from the beginning of a seed's numbers."""
+        return Values(self._graph, seed, self.usual)
+
     def bounds(self, name: str) -> tuple[int, int] | None:
         """Return the bounds of an integer input, where the graph tells them."""
         if name not in self._bounds:

@@ -9,15 +9,15 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from carousel.v1 import manifest_pb2
+from carousel.v1 import manifest_pb2, tensor_pb2
 from carousel.wire import DATA_TYPES, MANIFEST_FORMAT
 from carousel_exporter import __version__
 from carousel_exporter.adoption.axes import Axes
 from carousel_exporter.adoption.bounds import Values
 from carousel_exporter.adoption.finding import Finding
 from carousel_exporter.adoption.machine import Wiring
-from carousel_exporter.adoption.options import Options, StatePair, command_line
-from carousel_exporter.adoption.reading import Original
+from carousel_exporter.adoption.options import StatePair, command_line
+from carousel_exporter.adoption.preparing import Case
 from carousel_exporter.adoption.report import Pair, Proposal, TensorAxes
 from carousel_exporter.adoption.surgery import Canonical
 from carousel_exporter.errors import SettingsError
@@ -26,15 +26,9 @@ from carousel_exporter.graph import BATCH, TIME
 Dtypes = Mapping[str, np.dtype[np.generic]]
 
 
-def propose(
-    original: Original,
-    out: Path,
-    options: Options,
-    found: Finding,
-    wiring: Wiring,
-    output_dtypes: Dtypes,
-) -> Proposal:
+def propose(case: Case, found: Finding, wiring: Wiring, out: Path) -> Proposal:
     """Say what every tensor of the original is taken for."""
+    options = case.options
     pairs = tuple(
         Pair(
             pair.input,
@@ -51,23 +45,19 @@ def propose(
     return Proposal(
         pairs,
         tuple(_axes(n, axes, found.dtypes[n]) for n, axes in wiring.inputs.items()),
-        tuple(_axes(n, axes, output_dtypes[n]) for n, axes in wiring.outputs.items()),
+        tuple(_axes(n, axes, case.output_dtypes[n]) for n, axes in wiring.outputs.items()),
         "sequence" if wiring.free_time else "step",
         not options.states or bool(found.layout.sizes),
         found.notes,
-        command_line(original.path, out, states=states, sizes=sizes, options=options),
+        command_line(case.original.path, out, states=states, sizes=sizes, options=options),
     )
 
 
 def describe(
-    canonical: Canonical,
-    original: Original,
-    options: Options,
-    values: Values,
-    dtypes: Dtypes,
-    initial: Mapping[str, np.ndarray],
+    case: Case, canonical: Canonical, dtypes: Dtypes, initial: Mapping[str, np.ndarray]
 ) -> manifest_pb2.ModelManifest:
     """Return the manifest. `max_batch` is left at 0, for any number of rows."""
+    original, options, values = case.original, case.options, case.finder.values
     form = manifest_pb2.MODEL_FORM_SEQUENCE if canonical.time else manifest_pb2.MODEL_FORM_STEP
     return manifest_pb2.ModelManifest(
         format=MANIFEST_FORMAT,
@@ -165,5 +155,5 @@ def _output_dtype(canonical: Canonical, name: str) -> np.dtype[np.generic]:
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
 
 
-def _code(dtype: np.dtype[np.generic]) -> int:
+def _code(dtype: np.dtype[np.generic]) -> tensor_pb2.DataType.ValueType:
     return DATA_TYPES[dtype.newbyteorder("<").str]

@@ -127,11 +127,11 @@ def roles_given(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
     return frozenset(roles)
 
 
-def reverse_layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def reverse_layers(graph: onnx.GraphProto) -> list[tuple[str, onnx.NodeProto]]:
     """Return the recurrent nodes that run backwards in time, alone or besides forwards."""
     return [
-        node
-        for node in graph.node
+        (_label(node, place), node)
+        for place, node in enumerate(graph.node)
         if node.op_type in RECURRENT
         and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
     ]

@@ -162,7 +162,7 @@ def _compute_constants(model: onnx.ModelProto) -> None:
 def _evaluate(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], wanted: Sequence[str]
 ) -> Arrays:
-    """Return constants by name, but for those that only some of a node's outputs are, or too large."""
+    """Return the values of constants by name; those that are too large are left out."""
     part = onnx.ModelProto()
     part.CopyFrom(model)
     del part.graph.node[:], part.graph.input[:]

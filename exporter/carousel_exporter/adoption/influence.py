@@ -77,9 +77,17 @@ def carried(trial: Trial, feed: Arrays, name: str, output: str, values: Values) 
     base = feed[name]
     if base.dtype.kind != "f" or base.size < _LEAST_ELEMENTS:
         return 0.0
+
+    def changes(place: int, by: float) -> np.ndarray:
+        raised = base.copy()
+        raised.reshape(-1)[place] += by
+        after = trial.run(feed | {name: raised}, [output])[output]
+        return (after.astype(np.float64) - before).reshape(-1)
+
     before = trial.run(feed, [output])[output].astype(np.float64)
     places = values.rng.permutation(base.size)[:_PROBES]
-    return float(np.mean([_one_goes(trial, feed, name, output, p, before) for p in places]))
+    found = [_one_goes(p, changes(p, _SMALL), changes(p, _SMALL * _FACTOR)) for p in places]
+    return float(np.mean(found))
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -102,19 +110,12 @@ def _same(value: np.ndarray, output: np.ndarray) -> bool:
     return value.shape == output.shape and bool(np.array_equal(value, output))
 
 
-def _one_goes(
-    trial: Trial, feed: Arrays, name: str, output: str, place: int, before: np.ndarray
-) -> bool:
+def _one_goes(place: int, little: np.ndarray, much: np.ndarray) -> bool:
     """Tell whether one element of an input moves one element of an output, in a straight line.
 
-    That element is at the same place, or, as in a buffer, hardly any others move at all.
+    `little` and `much` are what raising the element at `place` did. What it moves is at the same
+    place, or, as in a buffer, hardly any others move at all.
     """
-    moved = []
-    for by in (_SMALL, _SMALL * _FACTOR):
-        raised = feed[name].copy()
-        raised.reshape(-1)[place] += by
-        moved.append(trial.run(feed | {name: raised}, [output])[output].astype(np.float64) - before)
-    little, much = (change.reshape(-1) for change in moved)
     changed = np.abs(much) > _NOTABLE
     straight = changed & (np.abs(much - _FACTOR * little) <= _BENT * np.abs(much))
     if int(straight.sum()) != 1:

@@ -121,6 +121,11 @@ def read_arrays(option: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: _read_array(option, name, Path(place)) for name, place in places.items()}
 
 
+def read_initial(texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the first states of `--init NAME=FILE.npy`. Raises SettingsError."""
+    return read_arrays("--init", texts)
+
+
 def command_line(
     path: Path | str,
     out: Path | str,

@@ -10,6 +10,7 @@ from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import inliner
 
 from carousel_exporter.adoption.graphs import all_nodes, subgraphs
 from carousel_exporter.errors import ModelFileError
@@ -50,7 +51,7 @@ def read(path: Path) -> Original:
         )
     _load_external(model, path, len(content))
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inliner.inline_local_functions(model)
     _check_operators(model, path)
     _check_whole(model, path)
     opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0)

@@ -180,7 +180,7 @@ def _is_open(shape: tuple[int, ...] | None, of_one: tuple[int, ...]) -> bool:
 
 
 def _drop_zero_states(graph: onnx.GraphProto) -> bool:
-    """Leave out first states of zeros with a batch of 1: an operator that gets none begins there."""
+    """Leave out first states of zeros, which have a batch of 1: operators begin there anyway."""
     constants = constants_of(graph)
     done = False
     for node in graph.node:

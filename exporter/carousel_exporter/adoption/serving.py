@@ -1,4 +1,4 @@
-"""The canonical file in the making: built in every form that may do, and proved beside the original."""
+"""The canonical file in the making: built in every form that may do, proved beside the original."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from carousel.v1 import manifest_pb2
 from carousel_exporter import manifest as manifests
 from carousel_exporter.adoption import describing
 from carousel_exporter.adoption.batching import Verdict, try_batches
-from carousel_exporter.adoption.bounds import Values
 from carousel_exporter.adoption.finding import Finding
 from carousel_exporter.adoption.lengths import with_lengths
 from carousel_exporter.adoption.machine import Machine, Wiring
-from carousel_exporter.adoption.options import Options
-from carousel_exporter.adoption.reading import Original
+from carousel_exporter.adoption.preparing import Case
 from carousel_exporter.adoption.rebatching import Form, forms
-from carousel_exporter.adoption.surgery import Canonical, Dtypes
-from carousel_exporter.adoption.trials import Arrays, Trial, TrialError
+from carousel_exporter.adoption.surgery import Canonical
+from carousel_exporter.adoption.trials import Arrays, TrialError
 from carousel_exporter.errors import ModelFileError, VerificationError
 from carousel_exporter.runner import Runner
 from carousel_exporter.samples import random_rows
@@ -59,21 +57,11 @@ class Served:
 class Workshop:
     """Builds and proves the canonical form of one original."""
 
-    def __init__(
-        self,
-        original: Original,
-        reference: Trial,
-        options: Options,
-        found: Finding,
-        dtypes: Dtypes,
-        values: Values,
-    ) -> None:
-        self._original = original
-        self._options = options
+    def __init__(self, case: Case, found: Finding) -> None:
+        self._case = case
         self._found = found
-        self._dtypes = dtypes
-        self._reference = reference
-        self._values = values
+        self._dtypes = {**case.output_dtypes, **found.dtypes}
+        self._values = case.finder.values
 
     def best(self, wiring: Wiring, path: Path) -> Served:
         """Return the first form whose rows may share a run, or else the file's own, one row a run.
@@ -108,7 +96,7 @@ class Workshop:
                 break
         if first is None:
             raise VerificationError(
-                f"The canonical form of {self._original.path} differs from it: {failure}"
+                f"The canonical form of {self._case.original.path} differs from it: {failure}"
             )
         return self._finish(*(chosen or first), first[1], path)
 
@@ -134,7 +122,7 @@ class Workshop:
                 return Served(path, model, manifest, form.wiring, told, whole.checks, whole.notes)
             problem = whole.failure()
         raise VerificationError(
-            f"{self._original.path} was not adopted, because the new file's numbers differ: "
+            f"{self._case.original.path} was not adopted, because the new file's numbers differ: "
             f"{problem}"
         )
 
@@ -150,10 +138,10 @@ class Workshop:
     def _write(
         self, canonical: Canonical, wiring: Wiring, path: Path, *, max_batch: int
     ) -> manifest_pb2.ModelManifest:
-        initial = describing.initial_states(canonical, wiring, self._dtypes, self._options.initial)
-        manifest = describing.describe(
-            canonical, self._original, self._options, self._values, self._dtypes, initial
+        initial = describing.initial_states(
+            canonical, wiring, self._dtypes, self._case.options.initial
         )
+        manifest = describing.describe(self._case, canonical, self._dtypes, initial)
         manifest.max_batch = max_batch
         model = onnx.ModelProto()
         model.CopyFrom(canonical.model)
@@ -195,7 +183,7 @@ class Workshop:
         state = runner.new_state()
         states = {names[name]: array[None] for name, array in state.items()}
         chunk = {name: array[:, None] for name, array in session.items()}
-        answers, after = Machine(self._reference, wiring).advance(chunk, states)
+        answers, after = Machine(self._case.reference, wiring).advance(chunk, states)
         own = {name: array[:, 0] for name, array in answers.items()}
         last = {name: after[source][0] for name, source in names.items()}
         for spec in runner.manifest.states:
@@ -207,7 +195,7 @@ class Workshop:
 
     def _history(self, wiring: Wiring, chunk: Arrays, states: Arrays, name: str) -> np.ndarray:
         """Return a state after each step (T, …), which is the answer of a graph without others."""
-        machine, seen = Machine(self._reference, wiring), []
+        machine, seen = Machine(self._case.reference, wiring), []
         for step in range(len(next(iter(chunk.values())))):
             _, states = machine.advance({n: a[step : step + 1] for n, a in chunk.items()}, states)
             seen.append(states[name][0])
@@ -221,7 +209,7 @@ class Workshop:
 
     def _samples(self, manifest: manifest_pb2.ModelManifest) -> Arrays:
         """Return the real inputs that were given, cut to one length, in the types of the inputs."""
-        given = self._options.samples
+        given = self._case.options.samples
         if not given:
             return {}
         missing = [spec.name for spec in manifest.inputs if spec.name not in given]
@@ -247,4 +235,4 @@ class Workshop:
         }
 
     def _rng(self) -> np.random.Generator:
-        return np.random.default_rng(self._options.seed)
+        return np.random.default_rng(self._case.options.seed)

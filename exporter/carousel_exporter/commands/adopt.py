@@ -88,6 +88,7 @@ def adopt(
     from carousel_exporter.adoption.options import (  # noqa: PLC0415
         parse_constants,
         read_arrays,
+        read_initial,
     )
 
     options = adoption.Options(
@@ -95,7 +96,7 @@ def adopt(
         constants=parse_constants(constant or ()),
         contexts=tuple(adoption.Context.parse(text) for text in context or ()),
         sizes=tuple(adoption.Size.parse(text) for text in size or ()),
-        initial=read_arrays("--init", init or ()),
+        initial=read_initial(init or ()),
         samples=read_arrays("--samples", samples or ()),
         name=name,
         description=description,

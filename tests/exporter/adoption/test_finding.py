@@ -83,7 +83,7 @@ def test_an_answer_in_the_place_of_a_state_is_refused_by_the_operators_own_longe
         }}""",
         {"W": random(1, 3 * H, 3), "R": random(1, 3 * H, H, seed=1), "V": random(H, H, seed=2)},
     )
-    with pytest.raises(ExporterError, match="differs by .* from the same layer's in one run"):
+    with pytest.raises(ExporterError, match=r"differs by .* from the same layer's in one run"):
         adopted(single, tmp_path, stated("h=y"))
     assert pairs_of(adopted(single, tmp_path)[0]) == {"h": "hn"}
 

@@ -17,13 +17,12 @@ H = 6
 def graph(
     text: str, weights: dict[str, np.ndarray] | None = None, *, opset: int = 17
 ) -> onnx.ModelProto:
-    """Parse `name (inputs) => (outputs) { nodes }`; weights are float32 unless they are integers."""
+    """Parse `name (inputs) => (outputs) { nodes }`; weights of floats become float32."""
     head = f'<ir_version: 8, opset_import: ["" : {opset}]>\n'
     model = onnx.parser.parse_model(head + text)
     for name, array in (weights or {}).items():
-        array = np.asarray(array)
-        array = array.astype(np.float32) if array.dtype == np.float64 else array
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
+        narrow = array.astype(np.float32) if array.dtype == np.float64 else array
+        model.graph.initializer.append(numpy_helper.from_array(narrow, name))
     return model
 
 
