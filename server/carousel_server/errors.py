@@ -8,6 +8,10 @@ CarouselError
 ├── SessionExists       the id is taken
 ├── NoRoom              a limit is reached, and when to try again
 ├── Draining            the server is going down
+├── SessionsMoved       living servers have the sessions, and which
+├── StoreAway           the store does not answer
+├── TakeOverWaits       the store has not answered for long enough to take sessions over
+├── SnapshotMismatch    a snapshot that is not of this model, or was changed
 ├── ModelFileError      a model file that can't be served, and why
 ├── DeviceError         the device asked for is not there
 └── RunError            the model failed while it ran
@@ -86,6 +90,41 @@ class Draining(CarouselError):
 
     def __init__(self) -> None:
         super().__init__("the server is going down and takes no new work; try another one")
+
+
+class SessionsMoved(CarouselError):
+    """Living servers have the sessions; `places` says which: (id, address)."""
+
+    def __init__(self, places: Sequence[tuple[str, str]]) -> None:
+        name, address = places[0]
+        more = f", and {len(places) - 1} more sessions elsewhere" if len(places) > 1 else ""
+        where = address or "another server, which gave no address for itself (--advertise)"
+        super().__init__(f"session {shown(name)} is at {where}{more}")
+        self.places = list(places)
+
+
+class StoreAway(CarouselError):
+    """The store of sessions does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the store of sessions does not answer; try again")
+
+
+class TakeOverWaits(CarouselError):
+    """Sessions can't be taken over yet: their server may live, and be about to say so."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"sessions can be taken over when the store has answered for {seconds:g} s; try again"
+        )
+
+
+class SnapshotMismatch(CarouselError):
+    """A snapshot that can't be restored here; the message names the field that differs."""
+
+    def __init__(self, message: str, *, damaged: bool) -> None:
+        super().__init__(message)
+        self.damaged = damaged  # its bytes are wrong, and not what they speak of
 
 
 class ModelFileError(CarouselError):

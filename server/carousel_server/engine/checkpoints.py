@@ -7,7 +7,7 @@ them (`keeping/`) says later what became of them. Nothing here waits for a store
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class SavePolicy:
     steps: int = 100
     seconds: float = 1.0
     counted_only: bool = True
+    strict: bool = False  # every step is saved before it is answered
 
 
 @dataclass(eq=False, slots=True)
@@ -59,6 +60,10 @@ class Gathered:
         return sum(values.nbytes for values in self.states.values())
 
 
+#: Told, in an engine's turn, which of the gathered sessions the store has taken.
+Kept = Callable[[Sequence[bool]], None]
+
+
 class Keeper(Protocol):
     """Takes gathered states to the store."""
 
@@ -66,7 +71,7 @@ class Keeper(Protocol):
     def has_room(self) -> bool:
         """Whether it can take more now; the store may be slow, or away."""
 
-    def keep(self, gathered: Gathered) -> None:
+    def keep(self, gathered: Gathered, then: Kept | None = None) -> None:
         """Take states, from any thread; answers with the control call `Acknowledge`, later."""
 
 
@@ -75,7 +80,7 @@ class NoKeeper:
 
     has_room = False
 
-    def keep(self, gathered: Gathered) -> None:
+    def keep(self, gathered: Gathered, then: Kept | None = None) -> None:
         """Forget it."""
 
 

@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from carousel_server.engine.batch import StepBatch
 from carousel_server.engine.controls import Call, Control
@@ -66,7 +66,7 @@ class Driver:
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            return self._engine.idle and not self._outbox
+            return self._engine.settled and not self._outbox
         finally:
             self._turn.release()
 
@@ -97,9 +97,13 @@ class Driver:
             else:
                 future.set_result(result)
 
+        self.post(control, reply)
+        return await future
+
+    def post(self, control: Control[_Result], reply: Callable[[Any], None]) -> None:
+        """Carry a control call out; `reply` is called on the loop with its result or error."""
         self._engine.call(Call(control, reply))
         self._poke()
-        return await future
 
     async def stop(self) -> None:
         """End the thread; what it has begun it ends."""

@@ -22,10 +22,11 @@ from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.checkpoints import Keeper, NoKeeper, SavePolicy
 from carousel_server.engine.cohort import Cohort
-from carousel_server.engine.columns import COUNT, join
+from carousel_server.engine.columns import COUNT, IntColumn, join
 from carousel_server.engine.controls import Call
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
+from carousel_server.engine.holding import Answers, Holding
 from carousel_server.engine.inputs import find_faults
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
@@ -77,6 +78,7 @@ class Engine:
     ) -> None:
         self.spec = runner.spec
         self.clock = clock
+        self._keeper = keeper or NoKeeper()
         self.sessions = Sessions(
             number=number,
             runner=runner,
@@ -84,12 +86,14 @@ class Engine:
             observer=observer,
             half=limits.half_parked,
             policy=limits.saves,
-            keeper=keeper or NoKeeper(),
+            keeper=self._keeper,
             clock=clock,
             wall_clock=wall_clock,
         )
         self._runner = runner
         self._observer = observer
+        self._strict = limits.saves.strict
+        self._held = Holding()
         self._tick_limits = scheduler.Limits(
             # The rows of a tick need slots at the same time.
             rows=min(limits.max_rows_per_tick, runner.slots),
@@ -120,6 +124,11 @@ class Engine:
     def idle(self) -> bool:
         """Whether there is nothing to do."""
         return not (self._inbox or self._cohorts or self._calls)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is idle, and no answer waits for the store."""
+        return self.idle and self._held.empty
 
     def submit(self, batch: StepBatch) -> None:
         """Take rows in, or answer them BUSY where the queue has no room. Call on the event loop."""
@@ -158,6 +167,7 @@ class Engine:
         self._take_in(deliveries)
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
+        entries: IntColumn | None = None
         if chosen:
             # All at once: sessions of one message must not make room for those of another.
             entries = join([pieces.entries for pieces in chosen])
@@ -172,13 +182,14 @@ class Engine:
                 applied=report.applied,
                 seconds=self.clock() - began,
             )
-            self.sessions.checkpoints.save_due(entries)
-        self._answer(deliveries)
+            if not self._strict:
+                self.sessions.checkpoints.save_due(entries)
+        self._answer(deliveries, entries)
         return deliveries
 
     def _is_lone(self) -> bool:
         """Whether all there is to do is one row, or more rows of its session behind it."""
-        if self._cohorts or self._calls or not self._inbox:
+        if self._cohorts or self._calls or self._strict or not self._inbox:
             return False
         first = self._inbox[0]
         if not isinstance(first, StepBatch) or first.rows != 1:
@@ -287,15 +298,26 @@ class Engine:
         self._calls = waiting
         return ran
 
-    def _answer(self, deliveries: list[Delivery]) -> None:
+    def _answer(self, deliveries: list[Delivery], stepped: IntColumn | None) -> None:
         """Answer the rows that are over, and forget the cohorts without any other."""
-        for cohort in self._cohorts:
-            for batch, answer in cohort.answers():
-                self._count(batch, answer)
-                deliveries.append(partial(self._deliver, batch, answer))
+        answers = [found for cohort in self._cohorts for found in cohort.answers()]
+        if self._strict:
+            answers = self._hold(answers, stepped)
+        for batch, answer in answers:
+            self._count(batch, answer)
+            deliveries.append(partial(self._deliver, batch, answer))
         self._cohorts = [cohort for cohort in self._cohorts if len(cohort.pending)]
         if not self._cohorts:
             self.sessions.table.failed = False
+
+    def _hold(self, answers: Answers, stepped: IntColumn | None) -> Answers:
+        """Save what was stepped, and hold its answers; return the answers that may leave."""
+        if stepped is not None:
+            self._held.hold(answers)
+            gathered = self.sessions.checkpoints.gather(stepped)
+            self._keeper.keep(gathered, self._held.let_go)
+            answers = []
+        return self._held.join(answers)
 
     def _deliver(self, batch: StepBatch, answer: Answer) -> None:
         if answer.done:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel_server.engine.checkpoints import Checkpoints, Gathered, Keeper, SavePolicy
+from carousel_server.engine.checkpoints import (
+    NOT_COUNTED,
+    Checkpoints,
+    Gathered,
+    Keeper,
+    SavePolicy,
+)
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.lot import States
@@ -39,6 +45,7 @@ class Ended:
 
     ids: list[str]
     tokens: list[int]
+    counted: list[bool]  # whether their clients count what is delivered
 
 
 class Sessions:
@@ -178,7 +185,9 @@ class Sessions:
 
     def ended(self, entries: IntColumn) -> Ended:
         """Return what the store must be told of sessions that end."""
-        return Ended(self.ids(entries), self.checkpoints.token[entries].tolist())
+        checkpoints = self.checkpoints
+        counted = checkpoints.delivered[entries] != NOT_COUNTED
+        return Ended(self.ids(entries), checkpoints.token[entries].tolist(), counted.tolist())
 
     def info(self, entries: IntColumn) -> list[SessionInfo]:
         """Return what is told of sessions."""

@@ -36,9 +36,7 @@ class Solo:
         entry = self._table.entry_of(int.from_bytes(batch.handles, "little"))
         return entry if self._may_run(batch, entry) else 0
 
-    def step(
-        self, batch: StepBatch, entry: int, before_run: Callable[[], None]
-    ) -> Answer | None:
+    def step(self, batch: StepBatch, entry: int, before_run: Callable[[], None]) -> Answer | None:
         """Run a batch that was found, with nothing else of its session queued.
 
         None: nothing was done, it has to go another way.

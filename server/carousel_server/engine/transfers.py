@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel_server.engine.checkpoints import Gathered
+from carousel_server.engine.checkpoints import Gathered, Kept
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.controls import ByHandle
 from carousel_server.engine.lot import States
@@ -75,9 +75,7 @@ def give_up(handles: NDArray[np.uint64]) -> ByHandle[Ended]:
     return ByHandle(handles, Sessions.give_up)
 
 
-def _put_back(
-    sessions: Sessions, entries: IntColumn, places: Sequence[Mark | None]
-) -> Rewound:
+def _put_back(sessions: Sessions, entries: IntColumn, places: Sequence[Mark | None]) -> Rewound:
     found = np.array([place is not None for place in places], np.bool_)
     steps = np.array([place.step for place in places if place is not None], np.int64)
     there = [place for place in places if place is not None]
@@ -97,6 +95,7 @@ class Acknowledge:
 
     gathered: Gathered
     kept: Sequence[bool]
+    then: Kept | None = None
 
     def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - it tells of the past
         """Wait for nobody."""
@@ -105,7 +104,9 @@ class Acknowledge:
     def run(self, sessions: Sessions) -> Ended:
         """Note it; give the sessions that this server has lost."""
         lost = sessions.checkpoints.acknowledge(self.gathered, self.kept)
-        return sessions.give_up(lost) if len(lost) else Ended([], [])
+        if self.then:
+            self.then(self.kept)
+        return sessions.give_up(lost) if len(lost) else Ended([], [], [])
 
 
 @dataclass(eq=False, slots=True)

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
+from carousel.v1 import sessions_pb2
 from carousel_server import errors
 
 _DOMAIN = "carousel"
@@ -22,11 +23,17 @@ _CODES: list[tuple[type[errors.CarouselError], grpc.StatusCode, str]] = [
     (errors.SessionExists, grpc.StatusCode.ALREADY_EXISTS, "SESSION_EXISTS"),
     (errors.NoRoom, grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_ROOM"),
     (errors.Draining, grpc.StatusCode.UNAVAILABLE, "DRAINING"),
+    (errors.SessionsMoved, grpc.StatusCode.FAILED_PRECONDITION, "SESSION_MOVED"),
+    (errors.StoreAway, grpc.StatusCode.UNAVAILABLE, "STORE_AWAY"),
+    (errors.TakeOverWaits, grpc.StatusCode.UNAVAILABLE, "TAKE_OVER_WAITS"),
+    (errors.SnapshotMismatch, grpc.StatusCode.FAILED_PRECONDITION, "SNAPSHOT_MISMATCH"),
 ]
 
 
 def code_of(error: errors.CarouselError) -> tuple[grpc.StatusCode, str]:
     """Return gRPC's code for an error, and the reason that ErrorInfo gives."""
+    if isinstance(error, errors.SnapshotMismatch) and error.damaged:
+        return grpc.StatusCode.INVALID_ARGUMENT, "SNAPSHOT_DAMAGED"
     for kind, code, reason in _CODES:
         if isinstance(error, kind):
             return code, reason
@@ -38,6 +45,12 @@ def to_status(error: errors.CarouselError) -> status_pb2.Status:
     code, reason = code_of(error)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN, metadata=_metadata(error))
     details: list[message.Message] = [info]
+    if isinstance(error, errors.SessionsMoved):
+        # Bounded: this travels in a header.
+        details += [
+            sessions_pb2.SessionMoved(id=name, address=address)
+            for name, address in error.places[:20]
+        ]
     if isinstance(error, errors.NoRoom):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(error.retry_after_ms)

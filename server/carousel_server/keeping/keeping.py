@@ -1,0 +1,190 @@
+"""Sessions and the store, as the RPCs and the drain see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from carousel_server import log
+from carousel_server.engine.checkpoints import NOT_COUNTED, Gathered, Kept
+from carousel_server.engine.driver import Driver
+from carousel_server.engine.sessions import Ended
+from carousel_server.engine.transfers import Acknowledge
+from carousel_server.errors import CarouselError, StoreAway, TakeOverWaits
+from carousel_server.keeping.keeper import Keeper
+from carousel_server.keeping.lease import Lease
+from carousel_server.keeping.records import Recorder
+from carousel_server.store.interface import Birth, Held, Owner, Record, Store, StoreUnavailable
+
+# What a client waits for is not worth waiting longer for; it is written later.
+_PATIENCE_SECONDS = 5.0
+
+
+class EngineKeeper:
+    """Takes what one engine gathers to the keeper, and the news back; see `engine.Keeper`."""
+
+    def __init__(self, keeper: Keeper, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self._keeper = keeper
+        self._driver: Driver | None = None
+
+    def connect(self, driver: Driver) -> None:
+        """Say who runs the engine's turns."""
+        self._driver = driver
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may wait for the store."""
+        return self._keeper.has_room
+
+    def keep(self, gathered: Gathered, then: Kept | None = None) -> None:
+        """Have states saved, and the engine told, in a turn of its own."""
+        self._save(gathered, then, None)
+
+    async def kept(self, gathered: Gathered) -> list[bool]:
+        """Have states saved, and wait until they are, and the engine knows it.
+
+        Raises:
+            StoreAway: the store does not answer; it is saved when it does again.
+
+        """
+        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        self._save(gathered, None, future)
+        try:
+            return await asyncio.wait_for(future, _PATIENCE_SECONDS)
+        except TimeoutError:
+            raise StoreAway from None
+
+    def _save(
+        self, gathered: Gathered, then: Kept | None, future: asyncio.Future[list[bool]] | None
+    ) -> None:
+        self._keeper.save(
+            partial(self.recorder.saves, gathered),
+            rows=len(gathered.ids),
+            nbytes=gathered.nbytes,
+            done=partial(self._tell, gathered, then, future),
+        )
+
+    def _tell(
+        self,
+        gathered: Gathered,
+        then: Kept | None,
+        future: asyncio.Future[list[bool]] | None,
+        kept: list[bool],
+    ) -> None:
+        def told(ended: Ended | CarouselError) -> None:
+            if isinstance(ended, Ended) and ended.ids:
+                log.get().warning("sessions are another server's by now", sessions=len(ended.ids))
+            if future and not future.done():
+                future.set_result(kept)
+
+        assert self._driver is not None
+        self._driver.post(Acknowledge(gathered, kept, then), told)
+
+
+class Keeping:
+    """One server's dealings with the store. Used on the event loop alone."""
+
+    def __init__(self, store: Store, owner: Owner, keeper: Keeper, lease: Lease | None) -> None:
+        """Take what is needed.
+
+        Args:
+            store: asked for what never changes; `keeper` has the only thread that may use it.
+            owner: this server.
+            keeper: writes and asks.
+            lease: this server's; None where the store is not shared, and nobody could take over.
+
+        """
+        self.shared = store.shared
+        self.place = store.place
+        self._owner = owner
+        self._keeper = keeper
+        self._lease = lease
+
+    def for_engine(self, recorder: Recorder) -> EngineKeeper:
+        """Return the keeper of one engine."""
+        return EngineKeeper(self._keeper, recorder)
+
+    def wants(self, gathered: Gathered) -> bool:
+        """Whether the store should have these sessions."""
+        return self.shared or bool((gathered.delivered != NOT_COUNTED).any())
+
+    async def create(
+        self, recorder: Recorder, ids: Sequence[str], opened: float, begun: Gathered | None
+    ) -> list[bool]:
+        """Make records of new sessions; False for each id that is taken by another server's.
+
+        `begun` are their states where they are not the model's own. While the store is away nothing
+        is made, and nothing refused: the record is made with the first checkpoint.
+        """
+        header = recorder.header(opened)
+        checkpoints = recorder.checkpoints(begun) if begun else [None] * len(ids)
+        births = [Birth(name, header, c) for name, c in zip(ids, checkpoints, strict=True)]
+        try:
+            return await self._keeper.ask(lambda store: store.create(births, self._owner))
+        except StoreUnavailable:
+            return [True] * len(ids)
+
+    async def claim(self, ids: Sequence[str]) -> list[Record | Held | None]:
+        """Take over the sessions of servers that are gone.
+
+        Raises:
+            StoreAway: the store does not answer.
+            TakeOverWaits: it has not answered for long enough.
+
+        """
+        if self._lease and not self._lease.may_take_over:
+            raise TakeOverWaits(self._lease.seconds)
+        try:
+            return await self._keeper.ask(lambda store: store.claim(ids, self._owner))
+        except StoreUnavailable as error:
+            raise StoreAway from error
+
+    async def load(self, ids: Sequence[str]) -> list[Record | None]:
+        """Read the records of sessions that this server has.
+
+        Raises:
+            StoreAway: the store does not answer.
+
+        """
+        try:
+            return await self._keeper.ask(lambda store: store.load(ids))
+        except StoreUnavailable as error:
+            raise StoreAway from error
+
+    async def delete(self, ended: Ended) -> None:
+        """Remove the records of sessions that ended; later, where the store is away."""
+        ids, tokens = ended.ids, ended.tokens
+        if not self.shared:
+            # Without anybody who counts there is no record.
+            counted = np.flatnonzero(ended.counted).tolist()
+            ids, tokens = [ids[row] for row in counted], [tokens[row] for row in counted]
+        if ids:
+            await self._written(lambda store: store.delete(ids, tokens))
+
+    async def release(self, ended: Ended) -> None:
+        """Let others claim sessions that were given up; later, where the store is away."""
+        if self.shared and ended.ids:
+            await self._written(lambda store: store.release(ended.ids, ended.tokens))
+
+    async def stop(self, seconds: float) -> None:
+        """Write what waits, for so long at most, and give the lease back."""
+        left = await self._keeper.stop(seconds)
+        if left:
+            log.get().error("the store did not take everything", writes=left, store=self.place)
+        if self._lease:
+            await asyncio.to_thread(self._lease.stop)
+
+    async def _written(self, carry_out: Callable[[Store], list[bool]]) -> None:
+        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+
+        def done(result: list[bool]) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self._keeper.write(carry_out, done)
+        if not self._keeper.is_away:
+            await asyncio.wait([future], timeout=_PATIENCE_SECONDS)

@@ -1,0 +1,116 @@
+"""Between the engine's columns of states and the store's records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel_server.engine.checkpoints import Gathered
+from carousel_server.engine.marks import Mark
+from carousel_server.spec import ModelSpec, StateSpec
+from carousel_server.store.interface import Checkpoint, Header, Record, Saves
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+class Recorder:
+    """Writes and reads records of one version of one model."""
+
+    def __init__(self, model: str, version: str, sha256: str, spec: ModelSpec) -> None:
+        self.states = spec.states
+        self._fields = (model, version, sha256, schema_of(spec.states))
+
+    def header(self, opened: float) -> Header:
+        """Return the header of a session that was opened then, in seconds since the epoch."""
+        return Header(*self._fields, opened=opened)
+
+    def checkpoints(self, gathered: Gathered) -> list[Checkpoint]:
+        """Return the states of sessions as they are stored."""
+        count = len(gathered.ids)
+        # One session's states end to end in each row, whatever their dtypes: (N, bytes).
+        parts = [
+            np.ascontiguousarray(gathered.states[state.name]).reshape(count, -1).view(np.uint8)
+            for state in self.states
+        ]
+        rows = np.concatenate(parts, axis=1)
+        size, data = rows.shape[1], rows.tobytes()
+        return [
+            Checkpoint(step, data[size * row : size * (row + 1)])
+            for row, step in enumerate(gathered.steps.tolist())
+        ]
+
+    def saves(self, gathered: Gathered) -> Saves:
+        """Return what the store is to write."""
+        return Saves(
+            ids=gathered.ids,
+            headers=[self.header(opened) for opened in gathered.opened.tolist()],
+            tokens=gathered.tokens.tolist(),
+            delivered=gathered.delivered.tolist(),
+            checkpoints=self.checkpoints(gathered),
+            marks=[gathered.mark] * len(gathered.ids),
+        )
+
+    def difference(self, header: Header) -> str:
+        """Return why sessions with that header can't go on here; nothing where they can."""
+        return schema_difference(header.schema, self.states)
+
+    def mark(self, header: Header, checkpoint: Checkpoint) -> Mark:
+        """Return a stored checkpoint as a place that a session can be put to.
+
+        States that were float32 may have been kept as float16, or the other way round: they are
+        cast to what this model has.
+        """
+        states: Arrays = {}
+        begin = 0
+        stored = {
+            name: (np.dtype(dtype), shape) for name, dtype, shape in json.loads(header.schema)
+        }
+        for name, (dtype, shape) in stored.items():
+            count = int(np.prod(shape, dtype=np.int64))
+            values = np.frombuffer(checkpoint.data, dtype, count, begin).reshape(shape)
+            begin += values.nbytes
+            states[name] = values
+        return Mark(
+            checkpoint.step,
+            {state.name: states[state.name].astype(state.dtype) for state in self.states},
+        )
+
+
+def schema_of(states: Sequence[StateSpec]) -> str:
+    """Return the schema of states, as it stands in headers."""
+    return json.dumps([[state.name, state.dtype.str, list(state.shape)] for state in states])
+
+
+def schema_difference(schema: str, states: Sequence[StateSpec]) -> str:
+    """Return how a schema differs from a model's states, in words; nothing where it fits.
+
+    Names and shapes must be equal. Floating-point states may differ in width.
+    """
+    stored = {name: (np.dtype(dtype), tuple(shape)) for name, dtype, shape in json.loads(schema)}
+    if sorted(stored) != sorted(state.name for state in states):
+        return f"states: {sorted(stored)} were saved, {[s.name for s in states]} are the model's"
+    for state in states:
+        dtype, shape = stored[state.name]
+        if shape != state.shape:
+            return f"state {state.name!r}: shape {list(shape)} was saved, {list(state.shape)} is the model's"
+        if dtype != state.dtype and not (dtype.kind == state.dtype.kind == "f"):
+            return (
+                f"state {state.name!r}: {dtype.name} was saved, {state.dtype.name} is the model's"
+            )
+    return ""
+
+
+def place_to_go_on(record: Record, delivered: int | None) -> Checkpoint | None:
+    """Return where a session goes on whose client holds so many answers; None: at its beginning.
+
+    It is the newest checkpoint at or before `delivered`; without that, the newest.
+    """
+    fitting = [
+        checkpoint
+        for checkpoint in record.checkpoints
+        if delivered is None or checkpoint.step <= delivered
+    ]
+    return max(fitting, key=lambda checkpoint: checkpoint.step, default=None)
