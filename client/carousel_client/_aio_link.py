@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -18,10 +18,11 @@ import grpc.aio
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._block import Barrier, Block, Roster, Waiting
-from carousel_client._calls import Call, Flow, Method, Sleep
+from carousel_client._calls import Call, Flow, Sleep
 from carousel_client._columns import Ints
+from carousel_client._controls import Control, Result, note
 from carousel_client._errors import CarouselError, ClientClosed, Unavailable
-from carousel_client._link import STREAM, Attempts, LinkBase, controlled
+from carousel_client._link import STREAM, Attempts, LinkBase
 from carousel_client._options import Options
 from carousel_client._waiting import GRACE, late, result
 
@@ -101,8 +102,21 @@ class Link(LinkBase):
             raise
         return result(block, grouped=grouped)
 
-    async def control(self, method: Method, roster: Roster, rows: Ints) -> dict[int, CarouselError]:
-        """Reset or close rows (n,) once what was submitted before is answered; return errors."""
+    async def control(self, control: Control, roster: Roster, rows: Ints) -> Result:
+        """Make a call about rows (n,) once what was submitted before is answered."""
+        async with self._turn(roster):
+            done, result = await self.run(self.flows.control(control, roster, rows))
+            note(control, roster, done, result)
+            return result
+
+    async def fork(self, roster: Roster, ids: Sequence[str | None]) -> Roster:
+        """Open copies of a roster's session once what was submitted before is answered."""
+        async with self._turn(roster):
+            return await self.run(self.flows.fork(roster, ids))
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, roster: Roster) -> AsyncGenerator[None, None]:
+        """Hold a roster's line once what was submitted before is answered, with it attached."""
         barrier = Barrier(roster)
         ready = self.start(barrier)
         try:
@@ -112,9 +126,7 @@ class Link(LinkBase):
             if self._broken and self._task is None:  # is it still the same server?
                 self._found(*await self.run(self.flows.find_server(self._address)))
             await self._attach([roster])
-            failed = await self.run(self.flows.control(method, roster, rows))
-            controlled(method, roster, rows, failed)
-            return failed
+            yield
         finally:
             self._forget(barrier, ClientClosed("the call was cancelled"))
 

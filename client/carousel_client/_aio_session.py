@@ -9,18 +9,39 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Generator,
     Iterable,
+    Sequence,
 )
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from carousel_client._aio_link import Link
 from carousel_client._block import Block, Roster
-from carousel_client._calls import CLOSE, RESET, Flow
+from carousel_client._columns import Ints
+from carousel_client._controls import (
+    CLOSE,
+    DETACH,
+    GET_STATE,
+    RESET,
+    SNAPSHOT,
+    Control,
+    Result,
+    mark,
+    rewind,
+)
 from carousel_client._errors import CarouselError, Unavailable
-from carousel_client._session import GroupView, SessionView, check, check_window, still_ours
+from carousel_client._session import (
+    GroupView,
+    SessionView,
+    check,
+    check_window,
+    row_of,
+    still_ours,
+    wanted,
+)
 
 _log = logging.getLogger("carousel_client")
 
@@ -90,15 +111,63 @@ class Session(SessionView, ClosedAfterwards):
 
     async def reset(self) -> None:
         """Put the session back to its initial state, step 0, after the steps called before."""
-        errors = await self._link.control(RESET, self._roster, self._meant())
-        check(errors, rows=1, grouped=False)
+        await self._control(RESET, self._meant())
 
-    async def close(self) -> None:
-        """End the session for good; a session that is gone already is no error."""
+    async def snapshot(self) -> bytes:
+        """Return the session's state, to be kept outside of the server.
+
+        `Client.restore` makes a session of it, at any server that has a model with the same states.
+        """
+        return (await self._control(SNAPSHOT, self._meant())).snapshots[0]
+
+    async def get_state(self) -> dict[str, Any]:
+        """Return the session's states by name, as arrays `[*state]`: see `info.states`."""
+        return row_of((await self._control(GET_STATE, self._meant())).states, 0)
+
+    async def mark(self, name: str) -> int:
+        """Give the place where the session stands a name, and return its step.
+
+        A mark of that name is moved. Raises InvalidInput, ResourceExhausted.
+        """
+        return int((await self._control(mark(name), self._meant())).applied[0])
+
+    async def rewind(self, to: str | int) -> int:
+        """Go back to a mark, or to the newest checkpoint at or before a step; return the step.
+
+        The next step runs from there. Raises MarkNotFound, and the session stays where it is.
+        """
+        return int((await self._control(rewind(to), self._meant())).applied[0])
+
+    def fork(self, sessions: int | Sequence[str]) -> Opening[SessionGroup]:
+        """Open N copies of the session, by number or by ids, that go on from where it stands.
+
+        Raises SessionExists, ResourceExhausted.
+        """
+        ids = wanted(sessions)
+        return Opening(self._link, lambda: self._link.fork(self._roster, ids), SessionGroup)
+
+    def fork_one(self, id: str | None = None) -> Opening[Session]:  # noqa: A002
+        """Open one copy of the session, that goes on from where it stands. Raises as `fork`."""
+        return Opening(self._link, lambda: self._link.fork(self._roster, [id]), Session)
+
+    async def close(self, *, keep: bool = False) -> None:
+        """End the session for good; a session that is gone already is no error.
+
+        With `keep` it is saved and only ends here: it goes on with whoever attaches to it.
+        """
         rows = self._live()
         if len(rows):
-            errors = await self._link.control(CLOSE, self._roster, rows)
-            check(still_ours(errors), rows=1, grouped=False)
+            result = await self._link.control(DETACH if keep else CLOSE, self._roster, rows)
+            check(still_ours(result.errors), rows=1, grouped=False)
+
+    async def detach(self) -> None:
+        """Leave the session to whoever attaches to it next: `close(keep=True)`."""
+        await self.close(keep=True)
+
+    async def _control(self, control: Control, rows: Ints) -> Result:
+        result = await self._link.control(control, self._roster, rows)
+        check(result.errors, rows=1, grouped=False)
+        return result
 
     async def _stream(
         self,
@@ -157,17 +226,49 @@ class SessionGroup(GroupView, ClosedAfterwards):
 
     async def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put sessions, all or those of these rows, back to step 0. Raises GroupError."""
-        chosen = self._meant(rows)
-        if len(chosen):
-            errors = await self._link.control(RESET, self._roster, chosen)
-            check(errors, rows=len(self), grouped=True)
+        await self._control(RESET, self._meant(rows))
 
-    async def close(self) -> None:
-        """End all sessions for good. Raises GroupError."""
+    async def snapshot(self) -> list[bytes]:
+        """Return the sessions' states, N, to be kept outside of the server. Raises GroupError."""
+        return (await self._control(SNAPSHOT, self._meant())).snapshots
+
+    async def get_state(self) -> dict[str, Any]:
+        """Return the sessions' states by name, as arrays `[N, *state]`. Raises GroupError."""
+        return (await self._control(GET_STATE, self._meant())).states
+
+    async def mark(self, name: str) -> Any:
+        """Give the places where the sessions stand a name; return their steps, (N,).
+
+        Raises InvalidInput, ResourceExhausted, GroupError.
+        """
+        return (await self._control(mark(name), self._meant())).applied
+
+    async def rewind(self, to: str | int, rows: Iterable[int] | None = None) -> Any:
+        """Go back to a mark, or to each one's newest checkpoint at or before a step.
+
+        All sessions, or those of these rows; returns where each one stands, (N,). Raises
+        GroupError with a MarkNotFound for each that stays where it is.
+        """
+        await self._control(rewind(to), self._meant(rows))
+        return self.applied
+
+    async def close(self, *, keep: bool = False) -> None:
+        """End all sessions for good; with `keep`, here only. Raises GroupError."""
         chosen = self._live()
         if len(chosen):
-            errors = await self._link.control(CLOSE, self._roster, chosen)
-            check(still_ours(errors), rows=len(self), grouped=True)
+            result = await self._link.control(DETACH if keep else CLOSE, self._roster, chosen)
+            check(still_ours(result.errors), rows=len(self), grouped=True)
+
+    async def detach(self) -> None:
+        """Leave the sessions to whoever attaches to them next: `close(keep=True)`."""
+        await self.close(keep=True)
+
+    async def _control(self, control: Control, rows: Ints) -> Result:
+        if not len(rows):
+            return Result(self._roster)
+        result = await self._link.control(control, self._roster, rows)
+        check(result.errors, rows=len(self), grouped=True)
+        return result
 
 
 S = TypeVar("S", Session, SessionGroup)
@@ -176,9 +277,14 @@ S = TypeVar("S", Session, SessionGroup)
 class Opening(Generic[S]):
     """Sessions about to be opened: `await` it to have them, or enter it to close them after."""
 
-    def __init__(self, link: Link, flow: Flow[Roster], make: Callable[[Link, Roster], S]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        begin: Callable[[], Awaitable[Roster]],
+        make: Callable[[Link, Roster], S],
+    ) -> None:
         self._link = link
-        self._flow = flow
+        self._begin: Callable[[], Awaitable[Roster]] = begin
         self._make: Callable[[Link, Roster], S] = make
         self._opened: S | None = None
 
@@ -186,7 +292,7 @@ class Opening(Generic[S]):
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> S:
-        self._opened = self._make(self._link, await self._link.run(self._flow))
+        self._opened = self._make(self._link, await self._begin())
         return self._opened
 
     async def __aexit__(

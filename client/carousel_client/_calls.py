@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from carousel.v1 import models_pb2, server_pb2
+from carousel.v1 import models_pb2, server_pb2, states_pb2
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 
@@ -30,6 +30,20 @@ OPEN = Method("/carousel.v1.SessionService/Open", pb.OpenRequest, pb.OpenRespons
 ATTACH = Method("/carousel.v1.SessionService/Attach", pb.AttachRequest, pb.AttachResponse)
 RESET = Method("/carousel.v1.SessionService/Reset", pb.ResetRequest, pb.ResetResponse)
 CLOSE = Method("/carousel.v1.SessionService/Close", pb.CloseRequest, pb.CloseResponse)
+SNAPSHOT = Method(
+    "/carousel.v1.SessionService/Snapshot", states_pb2.SnapshotRequest, states_pb2.SnapshotResponse
+)
+RESTORE = Method(
+    "/carousel.v1.SessionService/Restore", states_pb2.RestoreRequest, states_pb2.RestoreResponse
+)
+FORK = Method("/carousel.v1.SessionService/Fork", states_pb2.ForkRequest, states_pb2.ForkResponse)
+MARK = Method("/carousel.v1.SessionService/Mark", states_pb2.MarkRequest, states_pb2.MarkResponse)
+REWIND = Method(
+    "/carousel.v1.SessionService/Rewind", states_pb2.RewindRequest, states_pb2.RewindResponse
+)
+GET_STATE = Method(
+    "/carousel.v1.SessionService/GetState", states_pb2.GetStateRequest, states_pb2.GetStateResponse
+)
 SESSIONS = Method(
     "/carousel.v1.SessionService/List", pb.ListSessionsRequest, pb.ListSessionsResponse
 )

@@ -3,6 +3,8 @@
 ```
 CarouselError
 ├── InvalidInput            the input doesn't fit the model, or holds a value it can't take
+├── SnapshotMismatch        a snapshot that the model can't go on from, or that was changed
+├── MarkNotFound            the session has no such mark, or no checkpoint so early
 ├── ModelNotFound           no such model, or no such version of it
 ├── SessionError            about one session that cannot be stepped (again)
 │   ├── SessionNotFound     no open session has this id
@@ -73,6 +75,14 @@ def _again(kind: type[CarouselError], args: tuple[Any, ...], fields: dict[str, A
 
 class InvalidInput(CarouselError, ValueError):
     """The input doesn't fit the model, or holds a value that it can't take."""
+
+
+class SnapshotMismatch(CarouselError):
+    """The snapshot is of other states than the model's, or isn't what a server gave out."""
+
+
+class MarkNotFound(CarouselError):
+    """The session has no such mark, or no checkpoint so early; it stays where it is."""
 
 
 class ModelNotFound(CarouselError):

@@ -15,7 +15,7 @@ from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _errors as errors
 
 #: What a NOT_FOUND or an ALREADY_EXISTS is about, where the server gives no reason.
-Subject = Literal["model", "session"]
+Subject = Literal["model", "session", "snapshot"]
 
 #: Made by `_attach` and the exchange from a row's status: class, and words where none came.
 ROWS: Final[Mapping[int, tuple[type[errors.CarouselError], str]]] = MappingProxyType(
@@ -109,8 +109,10 @@ def from_status(status: status_pb2.Status, *, subject: Subject) -> errors.Carous
             reason = info.reason
         elif detail.Unpack(retry):
             retry_after = seconds(retry.retry_delay)
-    if status.code == code_pb2.NOT_FOUND and subject == "model" and reason not in REASONS:
+    if status.code == code_pb2.NOT_FOUND and subject != "session" and reason not in REASONS:
         return errors.ModelNotFound(status.message)
+    if status.code == code_pb2.FAILED_PRECONDITION and subject == "snapshot":
+        return errors.SnapshotMismatch(status.message)
     kind = REASONS.get(reason) or CODES.get(status.code)
     if kind is None:
         name = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "?"

@@ -16,17 +16,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from carousel import wire
-from carousel.v1 import models_pb2, server_pb2
+from carousel.v1 import models_pb2, server_pb2, states_pb2
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._arrays import initial_states
 from carousel_client._block import Roster
 from carousel_client._calls import (
     ATTACH,
+    FORK,
     INFO,
     MODEL,
     MODELS,
     OPEN,
+    RESTORE,
     SESSIONS,
     Call,
     Flow,
@@ -34,6 +36,7 @@ from carousel_client._calls import (
     Sleep,
 )
 from carousel_client._columns import Ints
+from carousel_client._controls import Control, Result, check_snapshots
 from carousel_client._errors import (
     CarouselError,
     InvalidInput,
@@ -146,23 +149,18 @@ class Flows:
         self,
         model: str,
         ids: Sequence[str | None],
-        *,
         version: str = "",
         states: Mapping[str, Any] | None = None,
     ) -> Flow[Roster]:
-        """Open one session for each id; for None, one with an id of our own making.
-
-        Such ids are unique, so that a call whose answer was lost can be made again: a session that
-        is there already is then ours.
-        """
+        """Open one session for each id; for None, one with an id of our own making."""
         _check_ids(ids)
-        made = [uuid.uuid4().hex if name is None else name for name in ids]
+        made = _made(ids)
         request = pb.OpenRequest(model=model, version=version, ids=made, count=len(made))
         if states:
             described = yield from self.model(model, version)
             request.version = described.version
             request.initial_states.extend(tensors(initial_states(described, states, len(made))))
-        response = yield from self._open(request, chosen=any(name is not None for name in ids))
+        response = yield from self._create(self._call(OPEN, request, "model"), chosen=_chosen(ids))
         return (yield from self._roster(response, made))
 
     def attach(self, model: str, ids: Sequence[str]) -> Flow[Roster]:
@@ -220,40 +218,67 @@ class Flows:
                     results[id(roster)][row] = found
         return [(roster, results[id(roster)]) for roster in rosters]
 
-    def control(self, method: Method, roster: Roster, rows: Ints) -> Flow[dict[int, CarouselError]]:
-        """Reset or close rows (n,) of a roster, and return the errors of those that failed."""
-        failed = {row: copy.copy(roster.gone[row]) for row in rows.tolist() if row in roster.gone}
-        rows = rows[[row not in failed for row in rows.tolist()]]
+    def control(self, control: Control, roster: Roster, rows: Ints) -> Flow[tuple[Ints, Result]]:
+        """Make a call about rows (n,) of a roster, and return those that are done: (m,)."""
+        result = Result(roster)
+        for row in rows.tolist():
+            if row in roster.gone:
+                result.fail(row, copy.copy(roster.gone[row]))
+        rows = rows[[row not in result.errors for row in rows.tolist()]]
         if not len(rows):
-            return failed
-        request = method.request(
+            return rows, result
+        request = control.request(roster, roster.server_id, rows)
+        response = yield from self.safe(self._call(control.method, request))
+        return result.take(control, rows, response), result
+
+    def restore(
+        self, model: str, saved: Sequence[bytes], ids: Sequence[str | None], version: str = ""
+    ) -> Flow[Roster]:
+        """Open one session for each snapshot, under these ids."""
+        _check_ids(ids)
+        check_snapshots(saved, len(ids))
+        made = _made(ids)
+        request = states_pb2.RestoreRequest(model=model, version=version, ids=made, snapshots=saved)
+        call = self._call(RESTORE, request, "snapshot")
+        response = yield from self._create(call, chosen=_chosen(ids))
+        return (yield from self._roster(response, made))
+
+    def fork(self, roster: Roster, ids: Sequence[str | None]) -> Flow[Roster]:
+        """Open copies of the session that a roster has, under these ids."""
+        _check_ids(ids)
+        if 0 in roster.gone:
+            raise copy.copy(roster.gone[0])
+        made = _made(ids)
+        request = states_pb2.ForkRequest(
             model=roster.model.name,
             version=roster.model.version,
             server_id=roster.server_id,
-            handles=roster.handles[rows].astype(wire.HANDLE_DTYPE).tobytes(),
+            handle=int(roster.handles[0]),
+            ids=made,
+            count=len(made),
         )
-        response = yield from self.safe(self._call(method, request))
-        status = np.frombuffer(response.status, wire.STATUS_DTYPE)
-        if len(status) not in (0, len(rows)):
-            raise ServerError(
-                f"the server answered {len(status)} statuses for {len(rows)} sessions",
-                code="INTERNAL",
-            )
-        for place in np.flatnonzero(status).tolist():
-            row, word = int(rows[place]), int(status[place])
-            failed[row] = faults.from_row(word, "", session=roster.ids[row], applied=None)
-        return failed
+        response = yield from self._create(self._call(FORK, request), chosen=_chosen(ids))
+        if isinstance(response, states_pb2.ForkResponse):
+            if response.status:
+                raise faults.from_row(response.status, "", session=roster.ids[0], applied=None)
+            return _taken(roster.model, roster.server_id, made, response)
+        return (yield from self._roster(response, made))
 
-    def _open(self, request: pb.OpenRequest, *, chosen: bool) -> Flow[Any]:
+    def _create(self, call: Call, *, chosen: bool) -> Flow[Any]:
+        """Make a call that opens sessions, again where its answer was lost.
+
+        Ids of our own making are unique: a session that is there already is then ours. With ids
+        that were `chosen` by the user it may be another's.
+        """
         end = self.clock() + self.options.timeout
         again = False
         for delay in self.options.backoff.delays():
             try:
-                return (yield self._call(OPEN, request, "model"))
+                return (yield call)
             except SessionExists:
                 if chosen or not again:
                     raise
-                attach = pb.AttachRequest(model=request.model, ids=request.ids)
+                attach = pb.AttachRequest(model=call.request.model, ids=call.request.ids)
                 return (yield from self.safe(self._call(ATTACH, attach)))
             except Unavailable:
                 if not self.options.reconnect or self.clock() + delay >= end:
@@ -262,23 +287,37 @@ class Flows:
             yield Sleep(delay)
 
     def _roster(self, response: Any, ids: list[str]) -> Flow[Roster]:
-        """Make a roster of an OpenResponse or an AttachResponse."""
+        """Make a roster of what opening, restoring or attaching answered."""
         key = (response.model, response.version)
         if key not in self.known:
             yield from self.model(*key)
-        handles = np.frombuffer(response.handles, wire.HANDLE_DTYPE).astype(np.uint64)
-        applied = np.zeros(len(ids), np.uint64)
-        if isinstance(response, pb.AttachResponse):
-            applied = np.frombuffer(response.applied, wire.STEP_COUNT_DTYPE).astype(np.uint64)
-        if not len(handles) == len(applied) == len(ids):
-            raise ServerError(
-                f"the server answered {len(handles)} handles for {len(ids)} sessions",
-                code="INTERNAL",
-            )
-        return Roster(self.known[key], response.server_id, ids, handles, applied)
+        return _taken(self.known[key], response.server_id, ids, response)
 
     def _call(self, method: Method, request: Any, subject: faults.Subject = "session") -> Call:
         return Call(method, request, self.options.timeout, subject)
+
+
+def _taken(model: ModelInfo, server_id: int, ids: list[str], response: Any) -> Roster:
+    """Return sessions that a server gave handles to, by what it answered."""
+    handles = np.frombuffer(response.handles, wire.HANDLE_DTYPE).astype(np.uint64)
+    applied = np.zeros(len(ids), np.uint64)
+    if not isinstance(response, pb.OpenResponse):
+        applied = np.frombuffer(response.applied, wire.STEP_COUNT_DTYPE).astype(np.uint64)
+    if not len(handles) == len(applied) == len(ids):
+        raise ServerError(
+            f"the server answered {len(handles)} handles for {len(ids)} sessions",
+            code="INTERNAL",
+        )
+    return Roster(model, server_id, ids, handles, applied)
+
+
+def _made(ids: Sequence[str | None]) -> list[str]:
+    """Return these ids, with new ones for those that don't matter."""
+    return [uuid.uuid4().hex if name is None else name for name in ids]
+
+
+def _chosen(ids: Sequence[str | None]) -> bool:
+    return any(name is not None for name in ids)
 
 
 def _lost(roster: Roster) -> list[Found]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from carousel.v1 import sessions_pb2 as pb
-from carousel_client._block import Roster
-from carousel_client._calls import RESET, Method
-from carousel_client._columns import Ints
 from carousel_client._errors import (
     CarouselError,
     ConnectionLost,
     ServerError,
-    SessionClosed,
     Unavailable,
 )
 from carousel_client._exchange import Exchange
@@ -111,17 +107,3 @@ class Attempts:
         if not worth or now - self._since > self._options.timeout:
             return None
         return next(self._delays)
-
-
-def controlled(
-    method: Method, roster: Roster, rows: Ints, failed: Mapping[int, CarouselError]
-) -> None:
-    """Note that rows (n,) of a roster were reset or closed, except those that failed."""
-    for row in rows.tolist():
-        session = roster.ids[row]
-        if row in failed:
-            continue
-        if method is RESET:
-            roster.applied[row] = 0
-        else:
-            roster.gone[row] = SessionClosed(f"session {session!r} is closed", session=session)

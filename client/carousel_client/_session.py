@@ -10,7 +10,7 @@ import numpy as np
 
 from carousel_client._arrays import many_sessions, one_session
 from carousel_client._block import Block, Roster
-from carousel_client._columns import Ints
+from carousel_client._columns import Array, Ints
 from carousel_client._errors import CarouselError, GroupError, InvalidInput, SessionError
 from carousel_client._models import ModelInfo
 
@@ -110,6 +110,11 @@ def check(errors: dict[int, CarouselError], *, rows: int, grouped: bool) -> None
 def still_ours(errors: dict[int, CarouselError]) -> dict[int, CarouselError]:
     """Return what is worth telling after a close: not that a session is gone or another's."""
     return {row: error for row, error in errors.items() if not isinstance(error, SessionError)}
+
+
+def row_of(columns: Mapping[str, Array], row: int) -> dict[str, Array]:
+    """Return one row of some columns, as arrays of their own."""
+    return {name: np.array(column[row]) for name, column in columns.items()}
 
 
 def check_window(window: int) -> None:

@@ -92,9 +92,8 @@ class Client:
         `initial_states` are the states to begin with, `[*state]` each, by name; those not named
         begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
         """
-        flow = self._link.flows.open(
-            model, [id], version=version, states=one_state_each(initial_states)
-        )
+        states = one_state_each(initial_states)
+        flow = self._link.flows.open(model, [id], version, states)
         return Session(self._link, self._link.run(flow))
 
     def open_many(
@@ -109,9 +108,7 @@ class Client:
 
         `initial_states` are `[N, *state]` each. Raises what `open` raises.
         """
-        flow = self._link.flows.open(
-            model, wanted(sessions), version=version, states=initial_states
-        )
+        flow = self._link.flows.open(model, wanted(sessions), version, initial_states)
         return SessionGroup(self._link, self._link.run(flow))
 
     def attach(self, model: str, id: str) -> Session:  # noqa: A002
@@ -124,6 +121,35 @@ class Client:
     def attach_many(self, model: str, ids: Sequence[str]) -> SessionGroup:
         """Take up open sessions: all of them, or none and SessionNotFound."""
         return SessionGroup(self._link, self._link.run(self._link.flows.attach(model, ids)))
+
+    def restore(
+        self,
+        model: str,
+        saved: bytes,
+        *,
+        id: str | None = None,  # noqa: A002
+        version: str = "",
+    ) -> Session:
+        """Open a session that goes on where a snapshot was taken.
+
+        The model may have another name or version than the snapshot's, with the same states. Raises
+        SnapshotMismatch, and what `open` raises.
+        """
+        flow = self._link.flows.restore(model, [saved], [id], version)
+        return Session(self._link, self._link.run(flow))
+
+    def restore_many(
+        self,
+        model: str,
+        saved: Sequence[bytes],
+        *,
+        ids: Sequence[str] | None = None,
+        version: str = "",
+    ) -> SessionGroup:
+        """Open a session for each snapshot: all of them, or none and what `restore` raises."""
+        names = wanted(len(saved) if ids is None else ids)
+        flow = self._link.flows.restore(model, saved, names, version)
+        return SessionGroup(self._link, self._link.run(flow))
 
     def close(self) -> None:
         """Close the connection. Sessions stay open at the server; calls in progress fail."""

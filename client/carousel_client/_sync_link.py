@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,10 +18,11 @@ import grpc
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._block import Barrier, Block, Roster, Waiting
-from carousel_client._calls import Call, Flow, Method, Sleep
+from carousel_client._calls import Call, Flow, Sleep
 from carousel_client._columns import Ints
+from carousel_client._controls import Control, Result, note
 from carousel_client._errors import CarouselError, ClientClosed, Unavailable
-from carousel_client._link import STREAM, Attempts, LinkBase, controlled
+from carousel_client._link import STREAM, Attempts, LinkBase
 from carousel_client._options import Options
 from carousel_client._waiting import GRACE, late, result
 
@@ -117,8 +119,22 @@ class Link(LinkBase):
             self._flush()
             return result(block, grouped=grouped, unanswered=unanswered)
 
-    def control(self, method: Method, roster: Roster, rows: Ints) -> dict[int, CarouselError]:
-        """Reset or close rows (n,) once what was submitted before is answered; return errors."""
+    def control(self, control: Control, roster: Roster, rows: Ints) -> Result:
+        """Make a call about rows (n,) once what was submitted before is answered."""
+        with self._turn(roster):
+            done, result = self.run(self.flows.control(control, roster, rows))
+            with self._lock:
+                note(control, roster, done, result)
+            return result
+
+    def fork(self, roster: Roster, ids: Sequence[str | None]) -> Roster:
+        """Open copies of a roster's session once what was submitted before is answered."""
+        with self._turn(roster):
+            return self.run(self.flows.fork(roster, ids))
+
+    @contextmanager
+    def _turn(self, roster: Roster) -> Generator[None, None, None]:
+        """Hold a roster's line once what was submitted before is answered, with it attached."""
         barrier = Barrier(roster)
         ready = self.start(barrier)
         try:
@@ -130,10 +146,7 @@ class Link(LinkBase):
                 with self._lock:
                     self._found(address, server)
             self._attach([roster])
-            failed = self.run(self.flows.control(method, roster, rows))
-            with self._lock:
-                controlled(method, roster, rows, failed)
-            return failed
+            yield
         finally:
             self._forget(barrier, ClientClosed("the call was interrupted"))
 

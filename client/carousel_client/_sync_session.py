@@ -5,15 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
 from carousel_client._block import Block, Roster
-from carousel_client._calls import CLOSE, RESET
+from carousel_client._columns import Ints
+from carousel_client._controls import (
+    CLOSE,
+    DETACH,
+    GET_STATE,
+    RESET,
+    SNAPSHOT,
+    Control,
+    Result,
+    mark,
+    rewind,
+)
 from carousel_client._errors import CarouselError, Unavailable
-from carousel_client._session import GroupView, SessionView, check, check_window, still_ours
+from carousel_client._session import (
+    GroupView,
+    SessionView,
+    check,
+    check_window,
+    row_of,
+    still_ours,
+    wanted,
+)
 from carousel_client._sync_link import Link
 
 _log = logging.getLogger("carousel_client")
@@ -78,14 +97,62 @@ class Session(SessionView, ClosedAfterwards):
 
     def reset(self) -> None:
         """Put the session back to its initial state, step 0, after the steps called before."""
-        check(self._link.control(RESET, self._roster, self._meant()), rows=1, grouped=False)
+        self._control(RESET, self._meant())
 
-    def close(self) -> None:
-        """End the session for good; a session that is gone already is no error."""
+    def snapshot(self) -> bytes:
+        """Return the session's state, to be kept outside of the server.
+
+        `Client.restore` makes a session of it, at any server that has a model with the same states.
+        """
+        return (self._control(SNAPSHOT, self._meant())).snapshots[0]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the session's states by name, as arrays `[*state]`: see `info.states`."""
+        return row_of((self._control(GET_STATE, self._meant())).states, 0)
+
+    def mark(self, name: str) -> int:
+        """Give the place where the session stands a name, and return its step.
+
+        A mark of that name is moved. Raises InvalidInput, ResourceExhausted.
+        """
+        return int((self._control(mark(name), self._meant())).applied[0])
+
+    def rewind(self, to: str | int) -> int:
+        """Go back to a mark, or to the newest checkpoint at or before a step; return the step.
+
+        The next step runs from there. Raises MarkNotFound, and the session stays where it is.
+        """
+        return int((self._control(rewind(to), self._meant())).applied[0])
+
+    def fork(self, sessions: int | Sequence[str]) -> SessionGroup:
+        """Open N copies of the session, by number or by ids, that go on from where it stands.
+
+        Raises SessionExists, ResourceExhausted.
+        """
+        return SessionGroup(self._link, self._link.fork(self._roster, wanted(sessions)))
+
+    def fork_one(self, id: str | None = None) -> Session:  # noqa: A002
+        """Open one copy of the session, that goes on from where it stands. Raises as `fork`."""
+        return Session(self._link, self._link.fork(self._roster, [id]))
+
+    def close(self, *, keep: bool = False) -> None:
+        """End the session for good; a session that is gone already is no error.
+
+        With `keep` it is saved and only ends here: it goes on with whoever attaches to it.
+        """
         rows = self._live()
         if len(rows):
-            errors = self._link.control(CLOSE, self._roster, rows)
-            check(still_ours(errors), rows=1, grouped=False)
+            result = self._link.control(DETACH if keep else CLOSE, self._roster, rows)
+            check(still_ours(result.errors), rows=1, grouped=False)
+
+    def detach(self) -> None:
+        """Leave the session to whoever attaches to it next: `close(keep=True)`."""
+        self.close(keep=True)
+
+    def _control(self, control: Control, rows: Ints) -> Result:
+        result = self._link.control(control, self._roster, rows)
+        check(result.errors, rows=1, grouped=False)
+        return result
 
     def _stream(
         self, xs: Iterable[Any], window: int, timeout: float | None
@@ -144,13 +211,46 @@ class SessionGroup(GroupView, ClosedAfterwards):
 
     def reset(self, rows: Iterable[int] | None = None) -> None:
         """Put sessions, all or those of these rows, back to step 0. Raises GroupError."""
-        chosen = self._meant(rows)
-        if len(chosen):
-            check(self._link.control(RESET, self._roster, chosen), rows=len(self), grouped=True)
+        self._control(RESET, self._meant(rows))
 
-    def close(self) -> None:
-        """End all sessions for good. Raises GroupError."""
+    def snapshot(self) -> list[bytes]:
+        """Return the sessions' states, N, to be kept outside of the server. Raises GroupError."""
+        return (self._control(SNAPSHOT, self._meant())).snapshots
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the sessions' states by name, as arrays `[N, *state]`. Raises GroupError."""
+        return (self._control(GET_STATE, self._meant())).states
+
+    def mark(self, name: str) -> Any:
+        """Give the places where the sessions stand a name; return their steps, (N,).
+
+        Raises InvalidInput, ResourceExhausted, GroupError.
+        """
+        return (self._control(mark(name), self._meant())).applied
+
+    def rewind(self, to: str | int, rows: Iterable[int] | None = None) -> Any:
+        """Go back to a mark, or to each one's newest checkpoint at or before a step.
+
+        All sessions, or those of these rows; returns where each one stands, (N,). Raises
+        GroupError with a MarkNotFound for each that stays where it is.
+        """
+        self._control(rewind(to), self._meant(rows))
+        return self.applied
+
+    def close(self, *, keep: bool = False) -> None:
+        """End all sessions for good; with `keep`, here only. Raises GroupError."""
         chosen = self._live()
         if len(chosen):
-            errors = self._link.control(CLOSE, self._roster, chosen)
-            check(still_ours(errors), rows=len(self), grouped=True)
+            result = self._link.control(DETACH if keep else CLOSE, self._roster, chosen)
+            check(still_ours(result.errors), rows=len(self), grouped=True)
+
+    def detach(self) -> None:
+        """Leave the sessions to whoever attaches to them next: `close(keep=True)`."""
+        self.close(keep=True)
+
+    def _control(self, control: Control, rows: Ints) -> Result:
+        if not len(rows):
+            return Result(self._roster)
+        result = self._link.control(control, self._roster, rows)
+        check(result.errors, rows=len(self), grouped=True)
+        return result

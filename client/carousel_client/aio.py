@@ -20,8 +20,11 @@ import grpc
 
 from carousel import wire
 from carousel_client._aio_link import Link
-from carousel_client._aio_session import Opening, Session, SessionGroup
+from carousel_client._aio_session import Opening, S, Session, SessionGroup
+from carousel_client._block import Roster
+from carousel_client._calls import Flow
 from carousel_client._errors import ClientClosed
+from carousel_client._flows import Flows
 from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
 from carousel_client._options import DEFAULT_ADDRESS, Backoff, Options, addresses
 from carousel_client._session import one_state_each, wanted
@@ -100,10 +103,8 @@ class Client:
         `initial_states` are the states to begin with, `[*state]` each, by name; those not named
         begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
         """
-        flow = self._link.flows.open(
-            model, [id], version=version, states=one_state_each(initial_states)
-        )
-        return Opening(self._link, flow, Session)
+        states = one_state_each(initial_states)
+        return self._opening(Session, lambda flows: flows.open(model, [id], version, states))
 
     def open_many(
         self,
@@ -117,21 +118,50 @@ class Client:
 
         `initial_states` are `[N, *state]` each. Raises what `open` raises.
         """
-        flow = self._link.flows.open(
-            model, wanted(sessions), version=version, states=initial_states
+        ids = wanted(sessions)
+        return self._opening(
+            SessionGroup, lambda flows: flows.open(model, ids, version, initial_states)
         )
-        return Opening(self._link, flow, SessionGroup)
 
     def attach(self, model: str, id: str) -> Opening[Session]:  # noqa: A002
         """Take up an open session where it is; whoever had it before gets StaleHandle.
 
         Raises SessionNotFound, SessionExpired.
         """
-        return Opening(self._link, self._link.flows.attach(model, [id]), Session)
+        return self._opening(Session, lambda flows: flows.attach(model, [id]))
 
     def attach_many(self, model: str, ids: Sequence[str]) -> Opening[SessionGroup]:
         """Take up open sessions: all of them, or none and SessionNotFound."""
-        return Opening(self._link, self._link.flows.attach(model, ids), SessionGroup)
+        return self._opening(SessionGroup, lambda flows: flows.attach(model, ids))
+
+    def restore(
+        self,
+        model: str,
+        saved: bytes,
+        *,
+        id: str | None = None,  # noqa: A002
+        version: str = "",
+    ) -> Opening[Session]:
+        """Open a session that goes on where a snapshot was taken.
+
+        The model may have another name or version than the snapshot's, with the same states. Raises
+        SnapshotMismatch, and what `open` raises.
+        """
+        return self._opening(Session, lambda flows: flows.restore(model, [saved], [id], version))
+
+    def restore_many(
+        self,
+        model: str,
+        saved: Sequence[bytes],
+        *,
+        ids: Sequence[str] | None = None,
+        version: str = "",
+    ) -> Opening[SessionGroup]:
+        """Open a session for each snapshot: all of them, or none and what `restore` raises."""
+        names = wanted(len(saved) if ids is None else ids)
+        return self._opening(
+            SessionGroup, lambda flows: flows.restore(model, saved, names, version)
+        )
 
     async def close(self) -> None:
         """Close the connection. Sessions stay open at the server; calls in progress fail."""
@@ -160,6 +190,12 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {', '.join(self._addresses)}>"
+
+    def _opening(
+        self, make: Callable[[Link, Roster], S], flow: Callable[[Flows], Flow[Roster]]
+    ) -> Opening[S]:
+        link = self._link
+        return Opening(link, lambda: link.run(flow(link.flows)), make)
 
     @property
     def _link(self) -> Link:

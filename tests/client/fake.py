@@ -27,9 +27,11 @@ from carousel.v1 import (
     server_pb2,
     server_pb2_grpc,
     sessions_pb2_grpc,
+    states_pb2,
     tensor_pb2,
 )
 from carousel.v1 import sessions_pb2 as pb
+from tests.client.store import Held, Kept, Store
 
 F32, I64 = tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_INT64
 
@@ -63,17 +65,6 @@ MODELS = [
 
 
 @dataclass
-class Held:
-    """One session: its running sum and how many steps it holds."""
-
-    id: str
-    handle: int
-    model: models_pb2.Model
-    total: np.ndarray
-    applied: int = 0
-
-
-@dataclass
 class Switches:
     """What goes wrong next. Lists are used up from the front."""
 
@@ -81,11 +72,13 @@ class Switches:
     messages: list[status_pb2.Status] = field(default_factory=list)
     breaks: list[str] = field(default_factory=list)  # "before" or "after" running, or "" for none
     calls: dict[str, list[status_pb2.Status]] = field(default_factory=dict)  # by method
+    ruin: dict[str, object] = field(default_factory=dict)  # by method: what to do to its answer
     after_calls: dict[str, list[status_pb2.Status]] = field(default_factory=dict)
     parts: int = 1  # answer each message in so many parts, shuffled
     hold: asyncio.Event | None = None  # answers wait for it
     delay: float = 0.0
     retry_after_ms: int = 5
+    save_every: int = 0  # steps from one checkpoint to the next; 0: none is written
     drain: pb.DrainNotice | None = None
 
 
@@ -101,6 +94,35 @@ def status(code, message="told so", reason="", retry=None):
     return found
 
 
+def column(numbers):
+    return np.array(numbers, "<u8").tobytes()
+
+
+def handles(sessions):
+    return column([held.handle for held in sessions])
+
+
+def words(found):
+    return bytes(0 if held else pb.ROW_STATUS_STALE_HANDLE for held in found)
+
+
+def tensor(name, array):
+    return tensor_pb2.Tensor(
+        name=name, dtype=F32, shape=array.shape, data=array.astype("<f4").tobytes()
+    )
+
+
+def unpacked(tensor):
+    return np.frombuffer(tensor.data, "<f4").reshape(tensor.shape).copy()
+
+
+def snapshot(held):
+    body = states_pb2.SnapshotBody(
+        model=held.model.name, applied=held.applied, states=[tensor("total", held.total)]
+    )
+    return states_pb2.Snapshot(format=1, body=body.SerializeToString()).SerializeToString()
+
+
 class Servicer:
     def __init__(self, fake):
         self.fake = fake
@@ -109,6 +131,11 @@ class Servicer:
         waiting = table.get(method)
         if waiting:
             await context.abort_with_status(rpc_status.to_status(waiting.pop(0)))
+
+    def _ruined(self, method, answer):
+        if method in self.fake.switches.ruin:
+            self.fake.switches.ruin[method](answer)
+        return answer
 
 
 class Server(Servicer, server_pb2_grpc.ServerServiceServicer):
@@ -119,6 +146,8 @@ class Server(Servicer, server_pb2_grpc.ServerServiceServicer):
             server_id=self.fake.server_id,
             limits=self.fake.limits,
             draining=self.fake.draining,
+            resumable=self.fake.store.shared,
+            advertised_address=self.fake.advertised,
         )
 
 
@@ -138,70 +167,142 @@ class Sessions(Servicer, sessions_pb2_grpc.SessionServiceServicer):
     async def Open(self, request, context):
         fake = self.fake
         await self._may_fail("Open", context, fake.switches.calls)
-        found = fake.find(request.model, request.version)
-        if found is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such model; there are: both, sum")
+        found = await self._model(request, context)
         ids = list(request.ids)
-        for name in ids:
-            if name in fake.sessions:
-                await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"{name!r} is open")
+        await self._must_be_new(ids, context)
         shape = tuple(found.manifest.states[0].shape)
         totals = np.zeros((len(ids), *shape), np.float32)
         for tensor in request.initial_states:
             totals = np.frombuffer(tensor.data, "<f4").reshape(tensor.shape).copy()
-        for name, total in zip(ids, totals, strict=True):
-            fake.sessions[name] = Held(name, fake.new_handle(), found, total)
+        fake.opens.append(ids)
+        opened = [fake.put(name, found, total) for name, total in zip(ids, totals, strict=True)]
         await self._may_fail("Open", context, fake.switches.after_calls)
         return pb.OpenResponse(
             server_id=fake.server_id,
             model=found.name,
             version=found.version,
             ids=ids,
-            handles=np.array([fake.sessions[i].handle for i in ids], "<u8").tobytes(),
+            handles=handles(opened),
+        )
+
+    async def Restore(self, request, context):
+        fake = self.fake
+        await self._may_fail("Restore", context, fake.switches.calls)
+        found = await self._model(request, context)
+        ids = list(request.ids)
+        await self._must_be_new(ids, context)
+        shape = list(found.manifest.states[0].shape)
+        bodies = []
+        for data in request.snapshots:
+            body = states_pb2.SnapshotBody.FromString(states_pb2.Snapshot.FromString(data).body)
+            if list(body.states[0].shape) != shape:
+                why = f"state shape {list(body.states[0].shape)}, but the model has {shape}"
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
+            bodies.append(body)
+        restored = [
+            fake.put(name, found, unpacked(body.states[0]), body.applied)
+            for name, body in zip(ids, bodies, strict=True)
+        ]
+        await self._may_fail("Restore", context, fake.switches.after_calls)
+        return states_pb2.RestoreResponse(
+            server_id=fake.server_id,
+            model=found.name,
+            version=found.version,
+            ids=ids,
+            handles=handles(restored),
+            applied=column([one.applied for one in restored]),
+        )
+
+    async def Fork(self, request, context):
+        fake = self.fake
+        await self._may_fail("Fork", context, fake.switches.calls)
+        (held,) = fake.by_handles(request, [request.handle])
+        if held is None:
+            return states_pb2.ForkResponse(status=pb.ROW_STATUS_STALE_HANDLE)
+        ids = list(request.ids)
+        await self._must_be_new(ids, context)
+        twins = [fake.put(name, held.model, held.total.copy(), held.applied) for name in ids]
+        await self._may_fail("Fork", context, fake.switches.after_calls)
+        return states_pb2.ForkResponse(
+            ids=ids, handles=handles(twins), applied=column([one.applied for one in twins])
         )
 
     async def Attach(self, request, context):
         fake = self.fake
-        fake.attaches.append(list(request.ids))
         await self._may_fail("Attach", context, fake.switches.calls)
-        missing = [name for name in request.ids if name not in fake.sessions]
-        if missing:
-            reason = "SESSION_EXPIRED" if missing[0] in fake.expired else ""
-            found = status(code_pb2.NOT_FOUND, f"not here: {missing}", reason)
-            await context.abort_with_status(rpc_status.to_status(found))
-        held = [fake.sessions[name] for name in request.ids]
-        for one in held:
-            one.handle = fake.new_handle()
-        return pb.AttachResponse(
-            server_id=fake.server_id,
-            model=request.model,
-            version=held[0].model.version,
-            handles=np.array([one.handle for one in held], "<u8").tobytes(),
-            applied=np.array([one.applied for one in held], "<u8").tobytes(),
-            durable=np.zeros(len(held), "<u8").tobytes(),
-        )
+        answer = fake.attach(request)
+        if isinstance(answer, status_pb2.Status):
+            await context.abort_with_status(rpc_status.to_status(answer))
+        return answer
 
     async def Reset(self, request, context):
-        return pb.ResetResponse(status=self._control(request, self._reset))
+        await self._may_fail("Reset", context, self.fake.switches.calls)
+        found = self.fake.control(request, self.fake.reset)
+        await self._may_fail("Reset", context, self.fake.switches.after_calls)
+        return pb.ResetResponse(status=words(found))
 
     async def Close(self, request, context):
         await self._may_fail("Close", context, self.fake.switches.calls)
-        return pb.CloseResponse(status=self._control(request, self._close))
+        act = self.fake.detach if request.keep else self.fake.end
+        return pb.CloseResponse(status=words(self.fake.control(request, act)))
 
-    def _reset(self, held):
-        held.total, held.applied = np.zeros_like(held.total), 0
+    async def Snapshot(self, request, context):
+        await self._may_fail("Snapshot", context, self.fake.switches.calls)
+        found = self.fake.control(request)
+        saved = [snapshot(held) if held else b"" for held in found]
+        answer = states_pb2.SnapshotResponse(status=words(found), snapshots=saved)
+        return self._ruined("Snapshot", answer)
 
-    def _close(self, held):
-        del self.fake.sessions[held.id]
+    async def GetState(self, request, context):
+        await self._may_fail("GetState", context, self.fake.switches.calls)
+        found = self.fake.control(request)
+        there = [held for held in found if held]
+        states = [tensor("total", np.array([held.total for held in there]))] if there else []
+        answer = states_pb2.GetStateResponse(
+            status=words(found),
+            applied=column([held.applied if held else 0 for held in found]),
+            states=states,
+        )
+        return self._ruined("GetState", answer)
 
-    def _control(self, request, act):
-        by_handle = {held.handle: held for held in self.fake.sessions.values()}
-        handles = np.frombuffer(request.handles, "<u8").tolist()
-        found = [by_handle.get(handle) for handle in handles]
-        for held in found:
-            if held is not None:
-                act(held)
-        return bytes(0 if held else pb.ROW_STATUS_STALE_HANDLE for held in found)
+    async def Mark(self, request, context):
+        await self._may_fail("Mark", context, self.fake.switches.calls)
+        found = self.fake.control(request, lambda held: self.fake.mark(held, request.name))
+        return states_pb2.MarkResponse(
+            status=words(found), applied=column([held.applied if held else 0 for held in found])
+        )
+
+    async def Rewind(self, request, context):
+        await self._may_fail("Rewind", context, self.fake.switches.calls)
+        done = []
+
+        def rewind(held):
+            to = request.mark if request.WhichOneof("to") == "mark" else request.step
+            done.append(self.fake.rewind(held, to))
+
+        found = self.fake.control(request, rewind)
+        outcome = iter(done)
+        status = bytes(
+            pb.ROW_STATUS_STALE_HANDLE
+            if held is None
+            else (pb.ROW_STATUS_OK if next(outcome) else pb.ROW_STATUS_NOT_FOUND)
+            for held in found
+        )
+        await self._may_fail("Rewind", context, self.fake.switches.after_calls)
+        return states_pb2.RewindResponse(
+            status=status, applied=column([held.applied if held else 0 for held in found])
+        )
+
+    async def _model(self, request, context):
+        found = self.fake.find(request.model, request.version)
+        if found is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such model; there are: both, sum")
+        return found
+
+    async def _must_be_new(self, ids, context):
+        for name in ids:
+            if name in self.fake.sessions or name in self.fake.store.records:
+                await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"{name!r} is open")
 
     async def List(self, request, context):
         found = [
@@ -257,8 +358,10 @@ class Sessions(Servicer, sessions_pb2_grpc.SessionServiceServicer):
 class Fake:
     """The server's data, and its start and stop in a thread of its own."""
 
-    def __init__(self):
+    def __init__(self, store=None):
         self.switches = Switches()
+        self.store = store or Store(shared=False)
+        self.advertised = ""
         self.limits = server_pb2.Limits(
             max_message_bytes=2**22, max_chunk=1000, queue_rows=10_000, queue_bytes=2**24
         )
@@ -267,6 +370,7 @@ class Fake:
         self.expired = set()
         self.requests = deque(maxlen=10_000)
         self.attaches = []
+        self.opens = []
         self.sessions = {}
         self.server_id = random.getrandbits(63) | 1
         self.address = "127.0.0.1:0"
@@ -276,6 +380,132 @@ class Fake:
     def new_handle(self):
         self._handles += 1
         return self._handles
+
+    @property
+    def alive(self):
+        return self._loop is not None
+
+    def put(self, name, found, total, applied=0):
+        """Have a new session."""
+        held = Held(name, self.new_handle(), found, np.asarray(total, np.float32), applied)
+        self.sessions[name] = held
+        self.store.create(held, self)
+        held.durable = applied
+        return held
+
+    def by_handles(self, request, wanted):
+        there = {held.handle: held for held in self.sessions.values()}
+        if request.server_id != self.server_id:
+            there = {}
+        return [there.get(handle) for handle in wanted]
+
+    def control(self, request, act=lambda held: None):
+        """Do something to the sessions with these handles; None for each that is not valid."""
+        found = self.by_handles(request, np.frombuffer(request.handles, "<u8").tolist())
+        for held in found:
+            if held is not None:
+                act(held)
+        return found
+
+    def reset(self, held):
+        self.move(held, Kept(0, np.zeros_like(held.total)))
+
+    def end(self, held):
+        del self.sessions[held.id]
+        self.store.records.pop(held.id, None)
+
+    def detach(self, held):
+        self.store.save(held, self)
+        del self.sessions[held.id]
+        record = self.store.records[held.id]
+        if record.owner is self:
+            record.owner = None
+
+    def mark(self, held, name):
+        self.store.records[held.id].marks[name] = Kept(held.applied, held.total.copy())
+
+    def rewind(self, held, to):
+        """Go back to a mark or to a step; whether there is one."""
+        record = self.store.records[held.id]
+        if isinstance(to, str):
+            kept = record.marks.get(to)
+        else:
+            kept = next((one for one in record.checkpoints[::-1] if one.step <= to), None)
+        if kept is not None:
+            self.move(held, kept)
+        return kept is not None
+
+    def move(self, held, kept):
+        """Put a session to another state, and save it there."""
+        held.total, held.applied = kept.total.copy(), kept.step
+        held.delivered = min(held.delivered, kept.step)
+        self.save(held)
+
+    def save(self, held):
+        held.unsaved = 0
+        if self.store.save(held, self):
+            held.durable = held.applied
+
+    def attach(self, request):
+        """Answer an AttachRequest, or return the status it fails with."""
+        self.attaches.append(list(request.ids))
+        wanted = np.frombuffer(request.delivered, "<u8").tolist() or [None] * len(request.ids)
+        expired = [name for name in request.ids if name in self.expired]
+        word, moved = {}, []
+        for name in request.ids:
+            record = self.store.records.get(name)
+            if name not in self.sessions and record is None:
+                word[name] = pb.ROW_STATUS_NOT_FOUND
+            elif name not in self.sessions and self.holds_another(record):
+                word[name] = pb.ROW_STATUS_MOVED
+                moved.append(pb.SessionMoved(id=name, address=record.owner.advertised))
+        missing = [name for name, code in word.items() if code == pb.ROW_STATUS_NOT_FOUND]
+        if missing and not request.each:
+            reason = "SESSION_EXPIRED" if expired else ""
+            return status(code_pb2.NOT_FOUND, f"not here: {missing}", reason)
+        if moved and not request.each:
+            found = status(code_pb2.FAILED_PRECONDITION, "elsewhere", "SESSION_MOVED")
+            for one in moved:
+                found.details.add().Pack(one)
+            return found
+        held = [
+            None if name in word else self.take(name, delivered)
+            for name, delivered in zip(request.ids, wanted, strict=True)
+        ]
+        versions = [one.model.version for one in held if one]
+        return pb.AttachResponse(
+            server_id=self.server_id,
+            model=request.model,
+            version=versions[0] if versions else "",
+            handles=column([one.handle if one else 0 for one in held]),
+            applied=column([one.applied if one else 0 for one in held]),
+            durable=column([one.durable if one else 0 for one in held]),
+            status=bytes(word.get(name, 0) for name in request.ids) if word else b"",
+            moved=moved,
+        )
+
+    def holds_another(self, record):
+        return record.owner is not None and record.owner is not self and record.owner.alive
+
+    def take(self, name, delivered):
+        """Have a session, from here or from the store, where its client can go on from it."""
+        record, held = self.store.records[name], self.sessions.get(name)
+        record.owner = self
+        if held is None:
+            newest = record.checkpoints[-1]
+            held = Held(name, 0, record.model, newest.total.copy(), newest.step, newest.step)
+            self.sessions[name] = held
+        held.handle = self.new_handle()
+        if delivered is not None:
+            held.delivered = max(held.delivered, delivered)
+            if held.applied > delivered:
+                below = [one for one in record.checkpoints if one.step <= delivered]
+                held.delivered = delivered
+                held.total, held.applied = below[-1].total.copy(), below[-1].step
+                record.checkpoints = below
+            held.durable = record.checkpoints[-1].step
+        held.unsaved = held.applied - held.durable
+        return held
 
     def find(self, name, version):
         for one in MODELS:
@@ -306,14 +536,18 @@ class Fake:
         return self
 
     def stop(self):
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(10)
+            self._loop = None
 
     def restart(self, *, forget=True):
         """Become another process: a new server id, and no sessions unless told to keep them."""
         self.stop()
         if forget:
             self.sessions = {}
+            if not self.store.shared:
+                self.store.records = {}
         self.server_id = random.getrandbits(63) | 1
         return self.start()
 
@@ -364,12 +598,20 @@ class Fake:
             inputs[tensor.name] = flat.reshape(tensor.shape)
             assert len(inputs[tensor.name]) == lengths.sum()
         by_handle = {held.handle: held for held in self.sessions.values()}
+        delivered = np.frombuffer(step.delivered, wire.STEP_COUNT_DTYPE).tolist()
+        assert len(delivered) in (0, len(handles))
         rows, begin = [], 0
-        for handle, at, length in zip(handles.tolist(), first.tolist(), lengths, strict=True):
+        for place, (handle, at, length) in enumerate(
+            zip(handles.tolist(), first.tolist(), lengths, strict=True)
+        ):
             chunk = {name: flat[begin : begin + length] for name, flat in inputs.items()}
             begin += length
             held = by_handle.get(handle) if step.server_id == self.server_id else None
-            rows.append(self._row(held, at, length, chunk))
+            if held is not None and delivered:
+                assert delivered[place] >= held.delivered, "answers were given back"
+                held.delivered = delivered[place]
+                self.store.trim(self.store.records[held.id], held.delivered)
+            rows.append((*self._row(held, at, length, chunk), held.durable if held else 0))
         return rows
 
     def _row(self, held, at, length, chunk):
@@ -392,6 +634,9 @@ class Fake:
         if len(x):
             held.total = sums[-1]
         held.applied += len(x)
+        held.unsaved += len(x)
+        if self.switches.save_every and held.unsaved >= self.switches.save_every:
+            self.save(held)
         outputs = {held.model.manifest.outputs[0].name: sums.astype("<f4")}
         if len(names) > 1:
             outputs["n"] = (chunk[names[1]] * 2).astype("<i8")
@@ -402,7 +647,7 @@ class Fake:
         chosen = [rows[i] for i in part]
         if not whole:
             response.rows = np.array(part, wire.ROW_DTYPE).tobytes()
-        words = [word for word, _, _ in chosen]
+        words = [word for word, *_ in chosen]
         if any(words):
             response.status = bytes(words)
             for place, word in zip(part, words, strict=True):
@@ -410,12 +655,13 @@ class Fake:
                     response.errors.add(row=place, message=f"row said {word}")
         if pb.ROW_STATUS_BUSY in words:
             response.retry_after_ms = self.switches.retry_after_ms
-        response.applied = np.array([applied for _, applied, _ in chosen], "<u8").tobytes()
-        counts = [len(next(iter(out.values()))) if out else 0 for _, _, out in chosen]
+        response.applied = column([applied for _, applied, *_ in chosen])
+        response.durable = column([durable for *_, durable in chosen])
+        counts = [len(next(iter(out.values()))) if out else 0 for _, _, out, _ in chosen]
         response.lengths = np.array(counts, wire.LENGTH_DTYPE).tobytes()
         found = self.find(step.model, step.version)
         for one in found.manifest.outputs:
-            data = [out[one.name] for _, _, out in chosen if out]
+            data = [out[one.name] for _, _, out, _ in chosen if out]
             flat = np.concatenate(data) if data else np.zeros((0, *one.shape), "<f4")
             response.outputs.add(
                 name=one.name, dtype=one.dtype, shape=flat.shape, data=flat.tobytes()

@@ -20,11 +20,11 @@ def test_exports():
     assert carousel.__all__ == [
         *("AnswersLost", "Backoff", "Busy", "CarouselError", "Client", "ClientClosed"),
         *("ConnectionLost", "DeadlineExceeded", "Drain", "GroupError", "InvalidInput", "Limits"),
-        *("ModelError", "ModelInfo", "ModelNotFound", "NumericFault", "OutOfOrder"),
-        *("ResourceExhausted", "ServerError", "ServerInfo", "Session", "SessionClosed"),
-        *("SessionError", "SessionExists", "SessionExpired", "SessionGroup", "SessionInfo"),
-        *("SessionLost", "SessionMoved", "SessionNotFound", "StaleHandle", "StepError"),
-        *("TensorInfo", "Unavailable", "aio", "connect"),
+        *("MarkNotFound", "ModelError", "ModelInfo", "ModelNotFound", "NumericFault"),
+        *("OutOfOrder", "ResourceExhausted", "ServerError", "ServerInfo", "Session"),
+        *("SessionClosed", "SessionError", "SessionExists", "SessionExpired", "SessionGroup"),
+        *("SessionInfo", "SessionLost", "SessionMoved", "SessionNotFound", "SnapshotMismatch"),
+        *("StaleHandle", "StepError", "TensorInfo", "Unavailable", "aio", "connect"),
     ]
     assert carousel.aio.__all__ == ["Client", "Session", "SessionGroup", "connect"]
     for name in carousel.__all__:

@@ -12,7 +12,7 @@ from carousel_client._block import Barrier, Block, Roster
 from carousel_client._exchange import Exchange
 from carousel_client._models import Limits, model_info
 from carousel_client._waiting import result
-from tests.client.fake import MODELS, Fake, Held
+from tests.client.fake import MODELS, Fake
 
 SUM = model_info(MODELS[2])
 
@@ -33,9 +33,7 @@ class Bench:
     def roster(self, n):
         ids = [f"s{i}-{self.fake.new_handle()}" for i in range(n)]
         for name in ids:
-            self.fake.sessions[name] = Held(
-                name, self.fake.new_handle(), MODELS[2], np.zeros(2, np.float32)
-            )
+            self.fake.put(name, MODELS[2], np.zeros(2))
         handles = np.array([self.fake.sessions[i].handle for i in ids], np.uint64)
         return Roster(SUM, self.fake.server_id, ids, handles, np.zeros(n, np.uint64))
 

@@ -341,7 +341,8 @@ def test_leaving_a_with_block_does_not_wait_for_a_server_that_is_gone(fake, quic
 def test_some_of_a_groups_sessions_may_be_gone(client, fake):
     group = client.open_many("sum", [f"s{i}" for i in range(9)])
     group.step(np.ones((9, 2)))
-    del fake.sessions["s2"], fake.sessions["s7"]
+    for name in ("s2", "s7"):
+        fake.end(fake.sessions[name])
     fake.switches.breaks = ["before"]
     with pytest.raises(carousel.GroupError) as error:
         group.step(np.ones((9, 2)))
