@@ -117,6 +117,12 @@ class Runner:
                 for spec in self.manifest.inputs
             }
             outputs, new = self._run(feeds, [after[row] for row in rows])
+            for name, array in outputs.items():
+                if array.shape[:1] != (len(rows),):
+                    raise ModelFileError(
+                        f"Output {name!r} of {len(rows)} rows has the shape {list(array.shape)}, "
+                        f"not [{len(rows)}, …]."
+                    )
             for place, row in enumerate(rows):
                 after[row] = new[place]
                 for name, array in outputs.items():
