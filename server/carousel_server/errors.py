@@ -3,6 +3,7 @@
 CarouselError
 ├── InvalidRequest      what was expected and what came
 ├── ModelNotFound       no such model or version, and the ones there are
+│   └── ModelUnloaded   the version was there: a newer one has taken its place
 ├── SessionNotFound     no such session
 │   └── SessionExpired  it was there: since when it is not, and by which rule
 ├── SessionExists       the id is taken
@@ -47,6 +48,16 @@ class ModelNotFound(CarouselError):
         more = f" and {len(known) - 20} more" if len(known) > 20 else ""
         super().__init__(f"no model {shown(wanted)} here; there are: {there}{more}")
         self.model = wanted
+
+
+class ModelUnloaded(ModelNotFound):
+    """The version went while it was being asked for: it had no sessions any more."""
+
+    def __init__(self, name: str) -> None:
+        CarouselError.__init__(
+            self, f"model {shown(name)} was unloaded a moment ago; ask for a newer version"
+        )
+        self.model = name
 
 
 class SessionNotFound(CarouselError):

@@ -12,12 +12,16 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from carousel_server.engine.batch import StepBatch
+from carousel_server.engine.change import Change
 from carousel_server.engine.controls import Call, Control
+from carousel_server.engine.cost import RunCost
 from carousel_server.engine.engine import Delivery, Engine
-from carousel_server.errors import CarouselError
+from carousel_server.engine.runner import Runner
+from carousel_server.errors import CarouselError, ModelUnloaded
 
 _Result = TypeVar("_Result")
 
@@ -38,13 +42,14 @@ class Driver:
 
         Args:
             engine: whose turns to run.
-            name: the model's, for the thread.
+            name: the model's, for the thread and for errors.
             loop: where requests arrive and answers leave.
             inline_rows: as many queued rows of one step, at most, run on the loop itself; 0: none.
             on_crash: called on the loop with an exception that no request explains.
 
         """
         self._engine = engine
+        self._name = name
         self._loop = loop
         self._inline_rows = inline_rows
         self._on_crash = on_crash
@@ -84,26 +89,37 @@ class Driver:
         """Carry a control call out behind the rows that it must wait for.
 
         Raises:
+            ModelUnloaded: it came too late.
             CarouselError: as the call says.
 
         """
+        if self._stopping:
+            raise ModelUnloaded(self._name)
         future: asyncio.Future[_Result] = self._loop.create_future()
-
-        def reply(result: _Result | CarouselError) -> None:
-            if future.cancelled():
-                return
-            if isinstance(result, CarouselError):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-
-        self.post(control, reply)
+        self.post(control, partial(_settle, future))
         return await future
 
     def post(self, control: Control[_Result], reply: Callable[[Any], None]) -> None:
         """Carry a control call out; `reply` is called on the loop with its result or error."""
         self._engine.call(Call(control, reply))
         self._poke()
+
+    async def change(self, runner: Runner, *, cost: RunCost, inline_rows: int) -> int:
+        """Have another runner take over, and return how many sessions go on with it.
+
+        Its inputs, outputs and states must be those of the old one. Rows and calls that came before
+        end with the old one; those that come while they do wait for the new one.
+
+        Raises:
+            RunError: the states can't be moved; the old runner serves on.
+
+        """
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._engine.change(Change(runner, cost, partial(_settle, future)))
+        self._poke()
+        sessions = await future
+        self._inline_rows = inline_rows
+        return sessions
 
     async def stop(self) -> None:
         """End the thread; what it has begun it ends."""
@@ -170,3 +186,12 @@ class Driver:
     def _deliver(self) -> None:
         while self._outbox:
             self._outbox.popleft()()
+
+
+def _settle(future: asyncio.Future[_Result], result: _Result | CarouselError) -> None:
+    if future.cancelled():
+        return
+    if isinstance(result, CarouselError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -20,6 +20,7 @@ from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
 from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
+from carousel_server.engine.change import Change
 from carousel_server.engine.checkpoints import Keeper, NoKeeper, SavePolicy
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import COUNT, IntColumn, join
@@ -35,7 +36,7 @@ from carousel_server.engine.sessions import Sessions
 from carousel_server.engine.solo import Solo
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.tick import run_tick, select
-from carousel_server.errors import CarouselError
+from carousel_server.errors import CarouselError, RunError
 
 _RETRY_AFTER_MS = 50
 
@@ -94,18 +95,10 @@ class Engine:
         self._observer = observer
         self._strict = limits.saves.strict
         self._held = Holding()
-        self._tick_limits = scheduler.Limits(
-            # The rows of a tick need slots at the same time.
-            rows=min(limits.max_rows_per_tick, runner.slots),
-            seconds=limits.tick_seconds,
-            cost=cost,
-            # Without a time axis a run is one step, and so is a piece.
-            steps=limits.max_steps_per_tick if runner.spec.time_axis else 1,
-            batch=runner.spec.max_batch,
-            ragged=runner.spec.ragged,
-        )
+        self._limits = limits
+        self._tick_limits = self._limits_of(runner, cost)
         self._solo = Solo(self.sessions.table, runner, self._tick_limits)
-        self._inbox: deque[StepBatch | Cohort | Call] = deque()
+        self._inbox: deque[StepBatch | Cohort | Call | Change] = deque()
         self._cohorts: list[Cohort] = []
         self._calls: list[Call] = []
         self._backlog = Backlog(limits.queue_rows, limits.queue_bytes)
@@ -152,6 +145,10 @@ class Engine:
     def call(self, call: Call) -> None:
         """Take a control call in. Call on the event loop."""
         self._inbox.append(call)
+
+    def change(self, change: Change) -> None:
+        """Have another runner take over, behind all that came before. Call on the event loop."""
+        self._inbox.append(change)
 
     def turn(self, before_run: Callable[[], None] = lambda: None) -> list[Delivery]:
         """Do one tick's worth of work, and return what is to be said. One thread at a time.
@@ -239,11 +236,40 @@ class Engine:
                 continue
             self._admit(batches)
             batches, rows = [], 0
-            if isinstance(item, Cohort):
+            if isinstance(item, Change):
+                if self._cohorts or self._calls:  # they end with the old runner; the rest waits
+                    self._inbox.appendleft(item)
+                    return
+                deliveries.append(partial(item.reply, self._carry_out(item)))
+            elif isinstance(item, Cohort):
                 self._admit_cohort(item)
             else:
                 self._prepare(item, deliveries)
         self._admit(batches)
+
+    def _limits_of(self, runner: Runner, cost: RunCost) -> scheduler.Limits:
+        limits, spec = self._limits, runner.spec
+        return scheduler.Limits(
+            # The rows of a tick need slots at the same time.
+            rows=min(limits.max_rows_per_tick, runner.slots),
+            seconds=limits.tick_seconds,
+            cost=cost,
+            # Without a time axis a run is one step, and so is a piece.
+            steps=limits.max_steps_per_tick if spec.time_axis else 1,
+            batch=spec.max_batch,
+            ragged=spec.ragged,
+        )
+
+    def _carry_out(self, change: Change) -> int | CarouselError:
+        """Change runners between ticks; return how many sessions go on with the new one."""
+        try:
+            self.sessions.residency.change(change.runner)
+        except Exception as error:  # noqa: BLE001 - the old runner has all states still, and serves on
+            return RunError(f"the states can't be moved: {error}")
+        self.spec, self._runner = change.runner.spec, change.runner
+        self._tick_limits = self._limits_of(change.runner, change.cost)
+        self._solo = Solo(self.sessions.table, change.runner, self._tick_limits)
+        return self.sessions.table.open
 
     def _admit(self, batches: list[StepBatch]) -> None:
         if batches:

@@ -23,6 +23,8 @@ from carousel_server.engine.table import SessionTable
 # So many of the slots, one in sixteen, are emptied at a time: looking for the sessions that were
 # idle longest costs the same for one as for many.
 _SHARE = 16
+# States that change runners go through host memory, so many at a time.
+_MOVED = 4096
 
 
 class Residency:
@@ -63,6 +65,16 @@ class Residency:
         self._unpark(absent)
         self._table.slot[absent] = fresh
         self._owner[fresh] = absent
+
+    def change(self, runner: Runner) -> None:
+        """Have another runner hold the states from now on: the same ones, in the same slots."""
+        taken = np.flatnonzero(self._owner)
+        for first in range(0, len(taken), _MOVED):
+            slots = taken[first : first + _MOVED]
+            runner.write(slots, self._runner.read(slots))
+        self._runner = runner
+        self.states = runner.spec.states
+        self._initial = {state.name: state.initial for state in runner.spec.states}
 
     def peek(self, entries: IntColumn) -> dict[str, NDArray[np.generic]]:
         """Return copies of sessions' states, `[N, ...]` each, wherever they lie."""

@@ -67,7 +67,7 @@ class Sessions:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self.table = SessionTable(directory.capacity)
+        self.table = SessionTable(directory.capacity, number)
         self.residency = Residency(
             self.table, runner, observer, half=half, on_park=self._before_parking
         )

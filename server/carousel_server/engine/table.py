@@ -3,7 +3,9 @@
 A handle names an entry and its generation: the generation in the high 32 bits, the entry in the
 low ones. Whoever attaches to a session, and whoever ends it, raises the generation; handles given
 out before are stale from then on, also when another session has the entry. So a whole column of
-handles is checked with one comparison, and no late message can reach a stranger's state.
+handles is checked with one comparison, and no late message can reach a stranger's state. The first
+generations of engines lie far apart, so that a handle given for one version of a model is not by
+chance valid at another.
 
 Order is kept with tickets. Whatever is to happen to a session, a row or a control call, draws the
 next ticket of its entry; it may happen when `head` has come to its ticket, and raises `head` when
@@ -33,7 +35,8 @@ class SessionTable:
     costs hardly any memory: the system gives pages when they are written.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, number: int = 0) -> None:
+        """Make room for `capacity` sessions of the engine of that number."""
         size = capacity + 1
         self.capacity = capacity
         self.now = 0.0  # seconds on the engine's clock, as of this turn
@@ -52,6 +55,8 @@ class SessionTable:
         self.open = 0  # how many sessions are open
         self._handle = np.zeros(size, np.uint64)  # the valid one, or _NO_HANDLE
         self._handle[0] = _NOBODY
+        # The number's bits in reverse: the first numbers come to lie as far apart as can be.
+        self._first = np.array([int(f"{number % 2**32:032b}"[::-1], 2)], np.uint32)
         self._ends = np.zeros(size, np.uint32)  # how many generations have ended
         self._ended_as = np.zeros(size, np.uint8)  # why the last of them did
         self._free: list[int] = []
@@ -127,8 +132,9 @@ class SessionTable:
         return entries, status.astype(np.uint8)
 
     def _why_invalid(self, entries: IntColumn, handles: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        generation = (handles >> _GENERATION_SHIFT).astype(np.int64)
-        ended = self._ends[entries].astype(np.int64)  # generations 1 to `ended` have
+        # Counted from this table's first one, in 32 bits as they are.
+        generation = (handles >> _GENERATION_SHIFT).astype(np.uint32) - self._first
+        ended = self._ends[entries]  # generations 1 to `ended` have
         status = np.full(len(handles), RowStatus.NOT_FOUND, np.uint8)
         was = (entries > 0) & (generation >= 1) & (generation <= ended)
         status[was] = RowStatus.STALE_HANDLE
@@ -173,8 +179,8 @@ class SessionTable:
 
     def _current(self, entries: IntColumn) -> NDArray[np.uint64]:
         # Generations begin at 1, so that no small number is ever a handle.
-        generation = self._ends[entries].astype(np.uint64) + np.uint64(1)
-        return (generation << _GENERATION_SHIFT) | entries.astype(np.uint64)
+        generation = self._ends[entries] + self._first + np.uint32(1)
+        return (generation.astype(np.uint64) << _GENERATION_SHIFT) | entries.astype(np.uint64)
 
     def _take(self, count: int) -> IntColumn:
         if count > self.room:
