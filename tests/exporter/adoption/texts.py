@@ -21,7 +21,7 @@ def graph(
     head = f'<ir_version: 8, opset_import: ["" : {opset}]>\n'
     model = onnx.parser.parse_model(head + text)
     for name, array in (weights or {}).items():
-        narrow = array.astype(np.float32) if array.dtype == np.float64 else array
+        narrow = np.asarray(array, np.float32 if array.dtype == np.float64 else array.dtype)
         model.graph.initializer.append(numpy_helper.from_array(narrow, name))
     return model
 
