@@ -1,5 +1,6 @@
 """Files that can't be adopted, and things said of files that aren't so: a sentence, and no file."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -311,12 +312,48 @@ def test_flags_that_are_not_so(tmp_path, refused, flags, words):
     assert all(word in error for word in words), error
 
 
-def test_states_that_are_swapped_are_refused_with_numbers(tmp_path, refused):
-    """A graph that loops over time gives itself away: it carries its own states in a long run."""
-    path = saved(tmp_path, build(Recipe(form="time_major", layers=2)).model)
-    error = refused(path, "--state", "h=c_out", "--state", "c=h_out")
-    assert any(character.isdigit() for character in error)
-    assert "is allowed" in error
+def _with(**changes) -> Recipe:
+    return Recipe(layers=2, layout=("BH",), **changes)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "pairs", "words"),
+    [
+        # A graph that loops over time carries its own states in a long run.
+        (Recipe(layers=2, form="time_major"), "h=c_out c=h_out", r"by \d.*e-05 is allowed"),
+        # An LSTM's c goes on element by element, and h doesn't.
+        (Recipe(layers=2), "h=c_out c=h_out", r"'c': 0% .* 100% do in 'c_out'"),
+        (Recipe(cell="plain_lstm"), "h=c_out c=h_out", r"'c': 0% .* 100% do in 'c_out'"),
+        # The first layer can't depend on the second one's state.
+        (_with(cell="gru", form="batch_first"), "h0=h1_out h1=h0_out", "changes it by 0"),
+        (_with(cell="plain_gru"), "h0=h1_out h1=h0_out", "changes it by 0"),
+        (_with(cell="plain_rnn"), "h0=h1_out h1=h0_out", "changes it by 0"),
+        # The operator itself can be run over several steps.
+        (
+            Recipe(cell="gru", layout=("BH",), extras=frozenset({"features"})),
+            "h0=features",
+            r"differs by \d.*e-05 is allowed",
+        ),
+        # An output that is the state that came is none.
+        (
+            Recipe(layout=("BH",), extras=frozenset({"delay"})),
+            "h0=h0_out c0=c0_out last_x=before",
+            r"always equals what went in as 'last_x' \(difference 0\)",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_pairs_are_refused_with_the_numbers_that_show_it(
+    tmp_path, refused, recipe, pairs, words
+):
+    flags = [word for pair in pairs.split() for word in ("--state", pair)]
+    assert re.search(words, refused(saved(tmp_path, build(recipe).model), *flags))
+
+
+def test_a_state_that_was_left_out_is_named(tmp_path, refused):
+    made = build(Recipe(layout=("BH",), extras=frozenset({"counter"}))).model
+    error = refused(saved(tmp_path, made), "--state", "h0=h0_out", "--state", "c0=c0_out")
+    assert "add --state seen=seen_out" in error
 
 
 def test_the_original_is_not_written_over(tmp_path, capsys):
