@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
+from carousel import wire
 from carousel.v1 import manifest_pb2
 from carousel_server.engine.driver import Driver
 from carousel_server.engine.engine import Engine
 from carousel_server.errors import ModelNotFound
 from carousel_server.spec import ModelSpec
-from carousel_server.versions import age
+from carousel_server.versions import Stamp, age
+
+_HANDLE_BYTES = np.dtype(wire.HANDLE_DTYPE).itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,9 @@ class Served:
     spec: ModelSpec
     engine: Engine
     driver: Driver
+    stamp: Stamp | None = None  # the file's, when it was read
     retired: bool = False  # takes no new sessions, and is unloaded when it has none any more
+    former: frozenset[str] = frozenset()  # versions whose sessions it took over
 
 
 class Catalog:
@@ -72,6 +79,28 @@ class Catalog:
         if found.retired:
             raise self._not_found(name, version)
         return found
+
+    def find_by_handles(self, name: str, version: str, handles: bytes) -> Served:
+        """Return the version that runs the sessions of a message; its first handle says which.
+
+        It may be another one than is named: one that took the sessions over, or, where none is
+        named, an older one than new sessions get.
+
+        Raises:
+            ModelNotFound: no version has such a handle, and the named one is not there.
+
+        """
+        versions = self._models.get(name, {})
+        if len(versions) > 1:
+            handle = int.from_bytes(handles[:_HANDLE_BYTES], "little")
+            for model in versions.values():
+                if model.engine.sessions.table.entry_of(handle):  # it only reads: any time will do
+                    return model
+        if version not in versions:
+            for model in versions.values():
+                if version in model.former:
+                    return model
+        return self.find(name, version)
 
     def by_number(self, number: int) -> Served | None:
         """Return the model whose engine has that number in the directory; None: it was unloaded."""

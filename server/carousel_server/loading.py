@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from carousel_server.runtime.manifest import ModelFile, read_model
 from carousel_server.runtime.model import LoadedModel
 from carousel_server.settings import Settings
 from carousel_server.spec import TensorSpec
+from carousel_server.versions import Stamp
 
 # A run on the event loop keeps every other client waiting; this much goes unnoticed beside the
 # 100 microseconds that one message costs.
@@ -35,6 +37,7 @@ class Loaded:
     """A model that has run, what that costs, and how many rows of it may run on the event loop."""
 
     entry: repository.Entry
+    stamp: Stamp  # from before the file was read
     file: ModelFile
     model: LoadedModel
     seconds: float
@@ -74,6 +77,7 @@ def load_model(entry: repository.Entry, settings: Settings, device: Device) -> L
 
     """
     began = time.perf_counter()
+    stamp = _stamp(entry.path)
     file = read_model(entry.path)
     model = LoadedModel(file, device=device, slots=settings.slots, threads=settings.run_threads)
     try:
@@ -92,7 +96,14 @@ def load_model(entry: repository.Entry, settings: Settings, device: Device) -> L
         run_microseconds=round(cost.seconds(1, 1) * 1e6),
     )
     inline_rows = cost.rows_within(_INLINE_SECONDS) if device.kind == "cpu" else 0
-    return Loaded(entry, file, model, seconds, cost, inline_rows)
+    return Loaded(entry, stamp, file, model, seconds, cost, inline_rows)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        return Stamp.of(path)
+    except OSError as error:
+        raise ModelFileError(path, f"it can't be read: {error.strerror}") from error
 
 
 def prove_shapes(model: LoadedModel) -> None:

@@ -69,6 +69,7 @@ class Serving:
             spec=item.model.spec,
             engine=engine,
             driver=driver,
+            stamp=item.stamp,
         )
 
     async def stop(self, model: Served) -> None:

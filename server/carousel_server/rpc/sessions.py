@@ -156,7 +156,8 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         make: Callable[[NDArray[np.uint64]], controls.ByHandle],
     ) -> bytes:
         """Carry out a call on handles; return its status column, empty where all are OK."""
-        model = self._catalog.find(request.model, request.version)
+        find = self._catalog.find_by_handles
+        model = find(request.model, request.version, request.handles)
         control = make(read_handles(request.handles))
         self._refuse_when_draining()
         if request.server_id != self._lifecycle.server_id:

@@ -17,6 +17,7 @@ _DOMAIN = "carousel"
 # The first class that fits counts, so the special ones stand before the general ones.
 _CODES: list[tuple[type[errors.CarouselError], grpc.StatusCode, str]] = [
     (errors.InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    (errors.ModelUnloaded, grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"),
     (errors.ModelNotFound, grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"),
     (errors.SessionExpired, grpc.StatusCode.NOT_FOUND, "SESSION_EXPIRED"),
     (errors.SessionNotFound, grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND"),

@@ -61,7 +61,8 @@ class StepGate:
     ) -> None:
         if self._lifecycle.draining:
             raise Draining
-        model = self._catalog.find(request.model, request.version)
+        find = self._catalog.find_by_handles
+        model = find(request.model, request.version, request.handles)
         batch = read_step(
             request,
             model.spec,

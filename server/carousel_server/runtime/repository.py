@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from carousel_server.errors import ModelFileError
-from carousel_server.versions import age
+from carousel_server.versions import Stamp, age
 
 FILE_NAME = "model.onnx"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -42,14 +43,47 @@ def scan(folder: Path) -> list[Entry]:
     if not entries:
         raise ModelFileError(folder, f"it holds no NAME/VERSION/{FILE_NAME}")
     for entry in entries:
-        for part in (entry.name, entry.version):
-            if not _NAME.fullmatch(part):
-                raise ModelFileError(
-                    entry.path,
-                    f"{part!r} is no name for a model or a version: "
-                    "letters, digits, '.', '_' and '-' are",
-                )
+        check_name(entry)
     return sorted(entries, key=lambda entry: (entry.name, age(entry.version)))
+
+
+def check_name(entry: Entry) -> None:
+    """Refuse names that would not travel.
+
+    Raises:
+        ModelFileError: the model or the version has such a name.
+
+    """
+    for part in (entry.name, entry.version):
+        if not _NAME.fullmatch(part):
+            raise ModelFileError(
+                entry.path,
+                f"{part!r} is no name for a model or a version: "
+                "letters, digits, '.', '_' and '-' are",
+            )
+
+
+def look(folder: Path) -> dict[Entry, Stamp]:
+    """Return the model files that are in the repository now, whatever their names.
+
+    Raises:
+        OSError: a folder or file is there and can't be asked: what is in it is not known.
+
+    """
+    found = {}
+    for version in (path for model in _folders(folder) for path in _folders(model)):
+        entry = Entry(version.parent.name, version.name, version / FILE_NAME)
+        with suppress(FileNotFoundError):
+            found[entry] = Stamp.of(entry.path)
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder; none where that is gone by now."""
+    try:
+        return [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir()]
+    except FileNotFoundError:
+        return []
 
 
 def without_model(folder: Path) -> list[Path]:
