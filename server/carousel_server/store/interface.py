@@ -48,6 +48,7 @@ class Header:
     sha256: str  # of the model file, hexadecimal
     schema: str  # of its states: JSON, a list of [name, numpy dtype, shape]
     opened: float  # seconds since the epoch
+    initial: bool = True  # whether it began with its model's initial state, at step 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class Checkpoint:
 class Record:
     """A session in the store; `checkpoints` in the order of their steps.
 
-    `marks` are checkpoints with a name. A session without any checkpoint stands at its model's
-    initial state.
+    `marks` are checkpoints with a name, in the order of names. A session without any checkpoint
+    stands at its model's initial state.
     """
 
     id: str

@@ -17,7 +17,6 @@ from carousel_server.store.interface import (
     Owner,
     Record,
     Saves,
-    Store,
 )
 from carousel_server.store.records import Gone, Kept, State
 
@@ -31,7 +30,7 @@ class _Timed:
     until: float  # on the store's clock
 
 
-class MemoryStore(Store):
+class MemoryStore:
     """A store that nobody else has; several threads may call it.
 
     `ttl_seconds` is how long a record lives after its last write, 0 for ever; `clock` gives seconds

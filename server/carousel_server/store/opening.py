@@ -7,6 +7,7 @@ from pathlib import Path
 from carousel_server.errors import ConfigError, shown
 from carousel_server.store.interface import Store
 from carousel_server.store.memory import MemoryStore
+from carousel_server.store.redis_place import redis_place
 
 _EXPECTED = "memory, file:FOLDER, redis://[USER:PASSWORD@]HOST:PORT/DB or rediss://… was expected"
 
@@ -32,13 +33,24 @@ def open_store(url: str, *, ttl_seconds: float) -> Store:
 
 
 def _open_folder(path: str, ttl_seconds: float) -> Store:
+    # Files are locked as Unix locks them; the other stores need no Unix.
+    from carousel_server.store.files import FileStore  # noqa: PLC0415
+
     if path.startswith("//") and not path.startswith("///"):
         raise ConfigError(f"--store file:{path}: a folder of this machine was expected, file:/…")
     folder = path.removeprefix("//")
     if not folder:
         raise ConfigError("--store file: a folder was expected, such as file:/var/lib/carousel")
-    raise ConfigError(f"--store file:{Path(folder)}: not there yet; {ttl_seconds}")
+    try:
+        return FileStore(Path(folder), ttl_seconds=ttl_seconds)
+    except OSError as error:
+        raise ConfigError(f"--store file:{folder}: it can't be used: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"--store file:{folder}: {error}") from error
 
 
 def _open_redis(url: str, ttl_seconds: float) -> Store:
-    raise ConfigError(f"--store {url.partition(':')[0]}: not there yet; {ttl_seconds}")
+    # Importing a client for Redis takes as long as importing all else here.
+    from carousel_server.store.redis import RedisStore  # noqa: PLC0415
+
+    return RedisStore(redis_place(url), ttl_seconds=ttl_seconds)

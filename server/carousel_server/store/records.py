@@ -34,7 +34,7 @@ class Kept:
     owner: Owner  # NOBODY: released
     token: int
     checkpoints: tuple[Checkpoint, ...]
-    marks: tuple[tuple[str, Checkpoint], ...] = ()
+    marks: tuple[tuple[str, Checkpoint], ...] = ()  # in the order of their names
 
     def record(self, name: str) -> Record:
         """Return it as others see it."""
@@ -90,8 +90,8 @@ def saved(state: State, save: Save, owner: Owner) -> Kept | None:
 
 
 def _with_mark(kept: Kept, save: Save) -> Kept:
-    others = tuple(mark for mark in kept.marks if mark[0] != save.mark)
-    return replace(kept, marks=(*others, (save.mark, save.checkpoint)))
+    marks = {**dict(kept.marks), save.mark: save.checkpoint}
+    return replace(kept, marks=tuple(sorted(marks.items())))
 
 
 def _with_checkpoint(kept: Kept, save: Save) -> Kept:

@@ -1,0 +1,32 @@
+-- KEYS: sessions. ARGV: server, address, time to live in ms, what stands before a server's id in
+-- the key of its lease, delivered (int64 each, -1: not counted). Returns each one's fields and
+-- values, nil where there is no record, {'held', server, address} where a living server has it.
+local server, address, ttl, lease, delivered = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+local function take(key, count)
+  if count >= 0 then
+    for _, step in ipairs(steps_of(key)) do
+      if step > count then
+        drop(key, step)
+      end
+    end
+  end
+  redis.call('HINCRBY', key, 'token', 1)
+  redis.call('HSET', key, 'owner', server, 'address', address)
+  live(key, ttl)
+  return redis.call('HGETALL', key)
+end
+
+local found = {}
+for i, key in ipairs(KEYS) do
+  local there = redis.call('HMGET', key, 'token', 'owner', 'address')
+  local holder = there[2]
+  if not there[1] then
+    found[i] = false
+  elseif holder ~= '' and holder ~= server and redis.call('EXISTS', lease .. holder) == 1 then
+    found[i] = {'held', holder, there[3]}
+  else
+    found[i] = take(key, (struct.unpack('<i8', delivered, 8 * i - 7)))
+  end
+end
+return found
