@@ -47,6 +47,7 @@ class Gathered:
     entries: IntColumn
     ids: list[str]
     opened: NDArray[np.float64]
+    initial: NDArray[np.bool_]  # whether they began with the model's initial state
     tokens: IntColumn
     timelines: IntColumn
     steps: IntColumn
@@ -100,6 +101,7 @@ class Checkpoints:
         self.token = np.zeros(size, np.int64)  # the right to write
         # Raised when a session is put back: what was gathered before is of another future.
         self.timeline = np.zeros(size, np.int64)
+        self._initial = np.zeros(size, np.bool_)
         self._gathered = np.zeros(size, np.int64)  # the step at which it was last gathered
         self._gathered_at = np.zeros(size, np.float64)  # seconds on the engine's clock
         self._ahead = np.zeros(size, np.int64)  # gathered since all was delivered
@@ -108,12 +110,26 @@ class Checkpoints:
         self._residency = residency
         self._keeper = keeper
 
-    def begin(self, entries: IntColumn, *, token: int | IntColumn = 1, durable: bool) -> None:
-        """Note sessions that begin here where they stand, with that in the store or not."""
+    def begin(
+        self,
+        entries: IntColumn,
+        tokens: IntColumn | None = None,
+        *,
+        initial: bool | NDArray[np.bool_],
+    ) -> None:
+        """Note sessions that begin here where they stand.
+
+        Args:
+            entries: theirs.
+            tokens: of those that come from the store, where they stand as they do; None: new ones.
+            initial: whether they began, here or elsewhere, with the model's initial state.
+
+        """
         applied = self._table.applied[entries]
-        self._table.durable[entries] = applied if durable else 0
+        self._table.durable[entries] = 0 if tokens is None else applied
+        self._initial[entries] = initial
         self.delivered[entries] = NOT_COUNTED
-        self.token[entries] = token
+        self.token[entries] = 1 if tokens is None else tokens
         self.timeline[entries] += 1
         self._gathered[entries] = applied
         self._gathered_at[entries] = self._table.now
@@ -170,6 +186,7 @@ class Checkpoints:
             entries=entries,
             ids=[table.ids[entry] or "" for entry in entries.tolist()],
             opened=table.opened[entries],
+            initial=self._initial[entries],
             tokens=self.token[entries],
             timelines=self.timeline[entries],
             steps=table.applied[entries],

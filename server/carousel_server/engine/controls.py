@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from carousel_server.engine.checkpoints import Gathered
 from carousel_server.engine.columns import IntColumn
-from carousel_server.engine.sessions import Ended, SessionInfo, Sessions
+from carousel_server.engine.sessions import Ended, Origin, SessionInfo, Sessions
 from carousel_server.engine.status import RowStatus
 
 _NONE = np.zeros(0, np.int64)
@@ -75,9 +75,7 @@ class Open:
 
     ids: list[str]
     states: Mapping[str, NDArray[np.generic]]
-    applied: IntColumn | None = None
-    tokens: IntColumn | None = None
-    opened: NDArray[np.float64] | None = None
+    origin: Origin | None = None
 
     def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - there is nobody to wait for
         """Wait for nobody."""
@@ -85,10 +83,7 @@ class Open:
 
     def run(self, sessions: Sessions) -> Attached:
         """Open the sessions."""
-        entries = sessions.open(
-            self.ids, self.states, applied=self.applied, tokens=self.tokens, opened=self.opened
-        )
-        return _attached(sessions, entries)
+        return _attached(sessions, sessions.open(self.ids, self.states, self.origin))
 
 
 @dataclass(eq=False, slots=True)
@@ -110,7 +105,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Acted(Generic[_Result]):
-    """What became of rows, `[N]` uint8, and of those that are OK together; None if there is none."""
+    """What became of rows, `[N]` uint8, and of the OK ones together; None if there is none."""
 
     status: NDArray[np.uint8]
     value: _Result | None

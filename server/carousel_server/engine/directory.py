@@ -91,6 +91,15 @@ class Directory:
             ):
                 self._expired.popitem(last=False)
 
+    def knows(self, name: str) -> bool:
+        """Return whether a session of that id is open."""
+        return name in self._places
+
+    def has(self, name: str, engine: int) -> bool:
+        """Return whether a session of that id is open at one engine."""
+        place = self._places.get(name)
+        return place is not None and place >> _ENTRY_BITS == engine
+
     def find(self, name: str) -> tuple[int, int]:
         """Return the engine's number and the entry of a session.
 

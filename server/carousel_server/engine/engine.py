@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -58,7 +58,7 @@ class EngineLimits:
     max_rows_per_tick: int = 1_024
     tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
     half_parked: bool = False  # keep parked float32 states as float16
-    saves: SavePolicy = SavePolicy()
+    saves: SavePolicy = field(default_factory=SavePolicy)
 
 
 class Engine:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,28 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where sessions come from that go on with states of before; columns of N."""
+
+    applied: IntColumn  # steps that the states have taken in
+    tokens: IntColumn | None = None  # of sessions that come from the store
+    opened: NDArray[np.float64] | None = None  # seconds since the epoch
+    initial: NDArray[np.bool_] | None = None  # whether they began with the model's initial state
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Sessions that ended, and their tokens; columns of N."""
 
     ids: list[str]
     tokens: list[int]
     counted: list[bool]  # whether their clients count what is delivered
+
+    def only(self, ids: Collection[str]) -> Ended:
+        """Return those of some ids."""
+        rows = [row for row, name in enumerate(self.ids) if name in ids]
+        columns: tuple[list[Any], ...] = (self.ids, self.tokens, self.counted)
+        return Ended(*([column[row] for row in rows] for column in columns))
 
 
 class Sessions:
@@ -83,19 +100,14 @@ class Sessions:
         self,
         ids: list[str],
         states: States,
-        *,
-        applied: IntColumn | None = None,
-        tokens: IntColumn | None = None,
-        opened: NDArray[np.float64] | None = None,
+        origin: Origin | None = None,
     ) -> IntColumn:
         """Open sessions, all or none; return their entries.
 
         Args:
             ids: the sessions' ids.
             states: `[N, ...]` by name; states not named begin as the model says.
-            applied: `[N]`, the steps that the states have taken in; None: none.
-            tokens: `[N]`, of sessions that come from the store, where they are at `applied`.
-            opened: `[N]`, when these were opened, in seconds since the epoch.
+            origin: of sessions that do not begin now, where they come from.
 
         Raises:
             NoRoom: there are as many sessions as there may be.
@@ -109,13 +121,13 @@ class Sessions:
         except Exception:
             self.table.remove(entries, RowStatus.NOT_FOUND)
             raise
-        if applied is not None:
-            self.table.applied[entries] = applied
-        if opened is not None:
-            self.table.opened[entries] = opened
+        origin = origin or Origin(np.zeros(len(ids), np.int64))
+        self.table.applied[entries] = origin.applied
+        if origin.opened is not None:
+            self.table.opened[entries] = origin.opened
         self.residency.begin(entries, states)
-        kept = tokens is not None
-        self.checkpoints.begin(entries, token=tokens if tokens is not None else 1, durable=kept)
+        initial = not states if origin.initial is None else origin.initial
+        self.checkpoints.begin(entries, origin.tokens, initial=initial)
         self._observer.opened(len(ids))
         return entries
 

@@ -120,7 +120,7 @@ class Keeping:
         `begun` are their states where they are not the model's own. While the store is away nothing
         is made, and nothing refused: the record is made with the first checkpoint.
         """
-        header = recorder.header(opened)
+        header = recorder.header(opened, initial=begun is None)
         checkpoints = recorder.checkpoints(begun) if begun else [None] * len(ids)
         births = [Birth(name, header, c) for name, c in zip(ids, checkpoints, strict=True)]
         try:

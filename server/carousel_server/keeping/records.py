@@ -23,9 +23,9 @@ class Recorder:
         self.states = spec.states
         self._fields = (model, version, sha256, schema_of(spec.states))
 
-    def header(self, opened: float) -> Header:
+    def header(self, opened: float, *, initial: bool) -> Header:
         """Return the header of a session that was opened then, in seconds since the epoch."""
-        return Header(*self._fields, opened=opened)
+        return Header(*self._fields, opened=opened, initial=initial)
 
     def checkpoints(self, gathered: Gathered) -> list[Checkpoint]:
         """Return the states of sessions as they are stored."""
@@ -46,7 +46,12 @@ class Recorder:
         """Return what the store is to write."""
         return Saves(
             ids=gathered.ids,
-            headers=[self.header(opened) for opened in gathered.opened.tolist()],
+            headers=[
+                self.header(opened, initial=initial)
+                for opened, initial in zip(
+                    gathered.opened.tolist(), gathered.initial.tolist(), strict=True
+                )
+            ],
             tokens=gathered.tokens.tolist(),
             delivered=gathered.delivered.tolist(),
             checkpoints=self.checkpoints(gathered),
@@ -65,10 +70,7 @@ class Recorder:
         """
         states: Arrays = {}
         begin = 0
-        stored = {
-            name: (np.dtype(dtype), shape) for name, dtype, shape in json.loads(header.schema)
-        }
-        for name, (dtype, shape) in stored.items():
+        for name, dtype, shape in json.loads(header.schema):
             count = int(np.prod(shape, dtype=np.int64))
             values = np.frombuffer(checkpoint.data, dtype, count, begin).reshape(shape)
             begin += values.nbytes
@@ -94,12 +96,12 @@ def schema_difference(schema: str, states: Sequence[StateSpec]) -> str:
         return f"states: {sorted(stored)} were saved, {[s.name for s in states]} are the model's"
     for state in states:
         dtype, shape = stored[state.name]
-        if shape != state.shape:
-            return f"state {state.name!r}: shape {list(shape)} was saved, {list(state.shape)} is the model's"
-        if dtype != state.dtype and not (dtype.kind == state.dtype.kind == "f"):
-            return (
-                f"state {state.name!r}: {dtype.name} was saved, {state.dtype.name} is the model's"
-            )
+        saved, own = f"shape {list(shape)}", f"shape {list(state.shape)}"
+        if shape == state.shape:
+            if dtype == state.dtype or dtype.kind == state.dtype.kind == "f":
+                continue
+            saved, own = dtype.name, state.dtype.name
+        return f"state {state.name!r}: {saved} was saved, {own} is the model's"
     return ""
 
 

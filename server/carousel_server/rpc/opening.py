@@ -1,0 +1,62 @@
+"""Sessions that begin: at their model's initial state, or at another one."""
+
+from __future__ import annotations
+
+import time
+
+from carousel_server.catalog import Served
+from carousel_server.engine import controls, transfers
+from carousel_server.engine.columns import IntColumn
+from carousel_server.engine.controls import Attached
+from carousel_server.engine.lot import States
+from carousel_server.engine.sessions import Origin
+from carousel_server.errors import SessionExists
+from carousel_server.keeping.keeping import Keeping
+
+
+class Opening:
+    """Opens sessions, here and in the store."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    async def open(
+        self, model: Served, ids: list[str], states: States, applied: IntColumn | None = None
+    ) -> Attached:
+        """Open sessions, all or none.
+
+        Args:
+            model: whose sessions they are.
+            ids: theirs.
+            states: `[N, ...]` by name; states not named begin as the model says.
+            applied: `[N]`, the steps that the states have taken in; None: none.
+
+        Raises:
+            SessionExists: an id is taken, here or, as far as the store knows, elsewhere.
+            NoRoom: there are as many sessions as there may be.
+
+        """
+        origin = None if applied is None else Origin(applied)
+        opened = await model.driver.control(controls.Open(ids, states, origin))
+        begun = None
+        if states:
+            # Whoever takes the session over can't know them from the model.
+            begun = (await model.driver.control(transfers.copy_out(opened.handles))).value
+        if self._keeping.shared:
+            recorder = model.keeper.recorder
+            made = await self._keeping.create(recorder, ids, time.time(), begun)
+            if not all(made):
+                await self._take_back(model, opened, ids, made)
+        elif begun:
+            model.keeper.keep(begun)
+        return opened
+
+    async def _take_back(
+        self, model: Served, opened: Attached, ids: list[str], made: list[bool]
+    ) -> None:
+        """Close what was opened, leave alone what others have, and say so."""
+        closed = (await model.driver.control(controls.close(opened.handles))).value
+        if closed:
+            own = {name for name, ours in zip(ids, made, strict=True) if ours}
+            await self._keeping.delete(closed.only(own))
+        raise SessionExists(ids[made.index(False)])
