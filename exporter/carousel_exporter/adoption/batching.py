@@ -73,10 +73,10 @@ def _beside_alone(runner: Runner, sessions: Sequence[Arrays]) -> Difference:
 
 def _failure(rows: int, error: ModelFileError) -> str:
     """Say that a run failed, and at which node, without ONNX Runtime's pages about it."""
-    node = re.search(r"Name:'([^']*)'", str(error))
+    node = re.search(r"running (\w+) node\. Name:'([^']*)'", str(error))
     if node is None:
         return f"a run of {rows} rows fails: {str(error).rstrip('.')}"
-    return f"a run of {rows} rows fails at node {node[1]!r}"
+    return f"a run of {rows} rows fails at the {node[1]} {node[2]!r}".removesuffix(" ''")
 
 
 def _sessions(

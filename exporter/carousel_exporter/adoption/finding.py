@@ -79,15 +79,16 @@ class Finder:
         """Return the first reading that is proved. Raises ModelFileError where none is."""
         if len(self._ports) < 2 and not self._options.contexts:
             raise ModelFileError(no_state(self._model.graph))
-        failures: list[ModelFileError] = []
+        failures: list[tuple[Layout, ModelFileError]] = []
         for layout in itertools.islice(self._layouts(), _MOST_LAYOUTS):
             try:
                 return self._examine(layout)
             except NotProved as failure:
-                failures.append(failure)
+                failures.append((layout, failure))
         if failures:
-            sized = next((p for p in self._search.problems if "--size" in p), "")
-            raise ModelFileError(str(failures[0])[:-1] + (f"; or {sized}." if sized else "."))
+            layout, failure = failures[0]
+            hint = self._size_hint(layout)
+            raise ModelFileError(f"{failure}"[:-1] + f"; or {hint}." if hint else f"{failure}")
         told = self._search.problems or [
             "no reading of the open axes fits, or there are too many to try: fix some with --size"
         ]
@@ -100,6 +101,13 @@ class Finder:
         if any(port.repeats_itself for port in self._ports):
             self._search = self._searching([port.apart() for port in self._ports])
         yield from self._search.layouts()
+
+    def _size_hint(self, layout: Layout) -> str:
+        """Return what to say of a time axis that no output follows: it may be no time axis."""
+        if any(axes.time is not None for axes in layout.outputs.values()):
+            return ""
+        flags = [f"--size {name}:{axes.time}=" for name, axes in layout.inputs.items()]
+        return next((p for p in self._search.problems if any(f in p for f in flags)), "")
 
     def _searching(self, ports: Sequence[Port]) -> Search:
         return Search(ports, self._trial, self.values, self._hints(), self._lengths)

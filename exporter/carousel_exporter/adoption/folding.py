@@ -17,6 +17,7 @@ from carousel_exporter.adoption.graphs import (
     fresh,
     name_nodes_apart,
     names_used,
+    own_outputs,
     producers_of,
     remove_unused,
     rename_uses,
@@ -51,6 +52,7 @@ def fold(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.ModelProto:
     remove_unused(result)
     _compute_constants(result)
     _remove_identities(result.graph)
+    own_outputs(result)
     remove_unused(result)
     return result
 

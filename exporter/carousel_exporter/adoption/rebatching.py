@@ -47,9 +47,10 @@ def forms(
     for place, choice in enumerate([wiring] if rows else _readings(wiring)):
         canonical = canonicalise(model, choice, dtypes, time=choice.free_time)
         yield Form(choice, canonical, "" if rows or place == 0 else "batch axes read otherwise")
-        mended = mend(canonical, values, dtypes)
-        if mended is not None:
-            yield Form(choice, mended, "constants with a batch of 1 were mended")
+        for last in (False, True):
+            mended = mend(canonical, values, dtypes, last=last)
+            if mended is not None:
+                yield Form(choice, mended, "constants with a batch of 1 were mended")
 
 
 def _readings(wiring: Wiring) -> Iterator[Wiring]:
@@ -79,8 +80,14 @@ def _reread(axes: Axes, choice: int) -> Axes:
     return replace(axes, batch=order[choice]) if choice < len(order) and axes.time is None else axes
 
 
-def mend(canonical: Canonical, values: Values, dtypes: Dtypes) -> Canonical | None:
-    """Return a form whose Reshapes and first states leave the batch open; None for nothing done."""
+def mend(
+    canonical: Canonical, values: Values, dtypes: Dtypes, *, last: bool = False
+) -> Canonical | None:
+    """Return a form whose Reshapes and first states leave the batch open; None for nothing done.
+
+    Where a Reshape has several dimensions of 1 that may be the batch's, the first is taken, or the
+    `last`.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(canonical.model)
     done = _drop_zero_states(model.graph)
@@ -95,6 +102,7 @@ def mend(canonical: Canonical, values: Values, dtypes: Dtypes) -> Canonical | No
             node,
             constants[node.input[1]].tolist(),
             time=canonical.time,
+            last=last,
         )
         if target is not None:
             shape = fresh(f"{name}.open", {t.name for t in graph.initializer})
@@ -143,7 +151,7 @@ class _Shapes:
 
 
 def _open_target(
-    shapes: _Shapes, node: onnx.NodeProto, target: Sequence[int], *, time: bool
+    shapes: _Shapes, node: onnx.NodeProto, target: Sequence[int], *, time: bool, last: bool
 ) -> list[int] | None:
     """Return a Reshape's target with its batch left open; None where it is, or none is there."""
     one, many = shapes.of(node.input[0], 1), shapes.of(node.input[0], _ROWS)
@@ -158,7 +166,7 @@ def _open_target(
     ]
     if one[batch] != 1 or not places or _is_open(shapes.of(node.output[0], _ROWS), result):
         return None
-    place = places[0]
+    place = places[-1 if last else 0]
     opened = list(target)
     if place == batch:
         opened[place] = 0  # as in the input

@@ -76,24 +76,19 @@ def test_a_branch_that_values_decide_stays_even_where_no_trial_took_it():
 
 
 def test_branches_within_branches_are_taken_too():
-    inner = branching("cond = Identity(yes)", {"yes": np.bool_(1)})
-    outer = onnx.ModelProto()
-    outer.CopyFrom(inner)
-    del outer.graph.node[:]
-    body = helper.make_graph(
-        [n for n in inner.graph.node if n.output[0] != "y"],
-        "body",
-        [],
-        [onnx.ValueInfoProto(name="chosen")],
-    )
-    for _ in range(3):
-        wrap = helper.make_node("If", ["yes"], ["chosen"], then_branch=body, else_branch=body)
-        body = helper.make_graph([wrap], "body", [], [onnx.ValueInfoProto(name="chosen")])
-    outer.graph.node.extend([*body.node, _identity("chosen", "y")])
-    assert count_nodes(outer, "If") > 4
-    folded = fold(outer, FEEDS)
+    """Three deep, and both branches of one have the same inner names."""
+    model = branching("cond = Identity(yes)", {"yes": np.bool_(1)})
+    nodes = [n for n in model.graph.node if n.output[0] != "y"]
+    for depth in range(3):
+        body = helper.make_graph(nodes, "body", [], [onnx.ValueInfoProto(name=nodes[-1].output[0])])
+        ways = {"then_branch": body, "else_branch": body}
+        nodes = [helper.make_node("If", ["yes"], [f"chosen{depth}"], **ways)]
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, _identity("chosen2", "y")])
+    assert count_nodes(model, "If") == 15
+    folded = fold(model, FEEDS)
     assert count_nodes(folded) == 1
-    assert same(outer, folded)
+    assert same(model, folded)
 
 
 def test_what_only_constants_give_is_computed_once():
