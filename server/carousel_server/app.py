@@ -8,19 +8,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import grpc
 
 from carousel.v1 import sessions_pb2
 from carousel_server import __version__, log
-from carousel_server.catalog import Catalog
+from carousel_server.catalog import Catalog, Served
 from carousel_server.engine import controls
 from carousel_server.engine.directory import Directory
-from carousel_server.errors import ConfigError
+from carousel_server.errors import ConfigError, ModelUnloaded
 from carousel_server.http import HttpServer
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.loading import load_models
 from carousel_server.metrics import Metrics
+from carousel_server.reloader import Reloader
 from carousel_server.rpc.build import Health, build_server
 from carousel_server.rpc.models import ModelService
 from carousel_server.rpc.server import ServerService
@@ -74,6 +76,16 @@ class App:
         self._handle_signals()
         await server.start()
         await health.set(serving=True)
+        reloader = Reloader(
+            settings,
+            device,
+            catalog=catalog,
+            serving=serving,
+            metrics=self._metrics,
+            on_change=lambda: health.set(serving=True),
+        )
+        self._loop.add_signal_handler(signal.SIGHUP, reloader.look_now)
+        following = asyncio.create_task(reloader.run())
         sweeper = asyncio.create_task(self._sweep(catalog))
         http.start()
         # What is there now stays: the collector need not look at it again and again.
@@ -84,6 +96,7 @@ class App:
         announce(f"{grpc_address} {_join(host, http.port)}")
 
         await self._stop.wait()
+        following.cancel()
         await self._drain(catalog, health)
         sweeper.cancel()
         await server.stop(grace=1.0)
@@ -153,10 +166,14 @@ class App:
                 min(_SWEEP_SECONDS, *(limit / 2 for limit in (park, expire) if limit))
             )
             for model in catalog.all():
-                if expire and (gone := await model.driver.control(controls.Expire(expire))):
-                    log.get().info("sessions expired", model=model.name, sessions=gone)
-                if park and (parked := await model.driver.control(controls.Park(park))):
-                    log.get().info("sessions parked", model=model.name, sessions=parked)
+                with suppress(ModelUnloaded):
+                    await self._sweep_one(model, park, expire)
+
+    async def _sweep_one(self, model: Served, park: float, expire: float) -> None:
+        if expire and (gone := await model.driver.control(controls.Expire(expire))):
+            log.get().info("sessions expired", model=model.name, sessions=gone)
+        if park and (parked := await model.driver.control(controls.Park(park))):
+            log.get().info("sessions parked", model=model.name, sessions=parked)
 
     async def _drain(self, catalog: Catalog, health: Health) -> None:
         """Take nothing new, finish what is queued, tell the clients."""

@@ -12,6 +12,7 @@ from carousel.v1 import manifest_pb2
 from carousel_server.engine.driver import Driver
 from carousel_server.engine.engine import Engine
 from carousel_server.errors import ModelNotFound
+from carousel_server.keeping.keeping import EngineKeeper
 from carousel_server.spec import ModelSpec
 from carousel_server.versions import Stamp, age
 
@@ -30,6 +31,7 @@ class Served:
     spec: ModelSpec
     engine: Engine
     driver: Driver
+    keeper: EngineKeeper
     stamp: Stamp | None = None  # the file's, when it was read
     retired: bool = False  # takes no new sessions, and is unloaded when it has none any more
     former: frozenset[str] = frozenset()  # versions whose sessions it took over
@@ -80,19 +82,20 @@ class Catalog:
             raise self._not_found(name, version)
         return found
 
-    def find_by_handles(self, name: str, version: str, handles: bytes) -> Served:
-        """Return the version that runs the sessions of a message; its first handle says which.
+    def find_running(self, name: str, version: str, handle: int = 0) -> Served:
+        """Return the version that runs the session of a handle.
 
-        It may be another one than is named: one that took the sessions over, or, where none is
-        named, an older one than new sessions get.
+        It may be another one than is named: one that took the session over, or, where none is
+        named, an older one than new sessions get by now. Where no version gave the handle it is
+        the named one, or the one that took over from that. Two versions never give equal handles
+        (`SessionTable`).
 
         Raises:
-            ModelNotFound: no version has such a handle, and the named one is not there.
+            ModelNotFound: there is none; it names the ones there are.
 
         """
         versions = self._models.get(name, {})
-        if len(versions) > 1:
-            handle = int.from_bytes(handles[:_HANDLE_BYTES], "little")
+        if len(versions) > 1 and handle:
             for model in versions.values():
                 if model.engine.sessions.table.entry_of(handle):  # it only reads: any time will do
                     return model
@@ -133,6 +136,11 @@ class Catalog:
         takers = [model for model in reversed(self.all()) if not model.retired]
         versions = [f"{name}/{model.version}" for model in takers if model.name == name]
         return ModelNotFound(name, version, versions or sorted({model.name for model in takers}))
+
+
+def first_handle(column: bytes) -> int:
+    """Return the first of a message's handles; 0, which is none, where it has none."""
+    return int.from_bytes(column[:_HANDLE_BYTES], "little")
 
 
 def _newest(versions: dict[str, Served]) -> Served | None:

@@ -55,6 +55,9 @@ class Metrics:
             ["model", "version"],
             registry=self.registry,
         )
+        self.load_failures = self._counter(
+            "model_load_failures", "Versions that could not be loaded while running", "model"
+        )
         self.rpcs = self._counter("rpcs", "RPCs that ended", "method", "code")
         self.rpc_seconds = Histogram(
             "carousel_rpc_seconds",
@@ -74,6 +77,7 @@ class Metrics:
 
     def observer(self, model: str) -> EngineObserver:
         """Return what counts for one model."""
+        self.load_failures.labels(model)  # 0, until one fails
         return EngineObserver(self, model)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from carousel_server.catalog import Served
+from carousel_server.engine.checkpoints import SavePolicy
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.driver import Driver
 from carousel_server.engine.engine import Engine, EngineLimits
+from carousel_server.keeping.keeping import Keeping
+from carousel_server.keeping.records import Recorder
 from carousel_server.loading import Loaded
 from carousel_server.metrics import Metrics
 from carousel_server.settings import Settings
@@ -23,6 +27,7 @@ class Serving:
         settings: Settings,
         directory: Directory,
         metrics: Metrics,
+        keeping: Keeping,
         on_crash: Callable[[BaseException], None],
     ) -> None:
         """Start nothing yet.
@@ -31,10 +36,12 @@ class Serving:
             settings: the engines' limits.
             directory: where their sessions are entered.
             metrics: what counts for them.
+            keeping: takes their checkpoints to the store.
             on_crash: called on the loop with an exception that no request explains.
 
         """
         self._limits = engine_limits(settings)
+        self._keeping = keeping
         self._directory = directory
         self._metrics = metrics
         self._on_crash = on_crash
@@ -45,6 +52,8 @@ class Serving:
         """Give a loaded model an engine, and that a thread."""
         entry, number = item.entry, next(self._numbers)
         self._metrics.load_seconds.labels(entry.name, entry.version).set(item.seconds)
+        recorder = Recorder(entry.name, entry.version, item.file.sha256, item.model.spec)
+        keeper = self._keeping.for_engine(recorder)
         engine = Engine(
             number=number,
             runner=item.model,
@@ -52,6 +61,7 @@ class Serving:
             limits=self._limits,
             cost=item.cost,
             observer=self._metrics.observer(entry.name),
+            keeper=keeper,
         )
         driver = Driver(
             engine,
@@ -60,6 +70,7 @@ class Serving:
             inline_rows=item.inline_rows,
             on_crash=self._on_crash,
         )
+        keeper.connect(driver)
         return Served(
             name=entry.name,
             version=entry.version,
@@ -69,8 +80,33 @@ class Serving:
             spec=item.model.spec,
             engine=engine,
             driver=driver,
+            keeper=keeper,
             stamp=item.stamp,
         )
+
+    async def change(self, old: Served, item: Loaded) -> tuple[Served, int]:
+        """Have a newly loaded version take over another one's sessions, and return how many.
+
+        Their handles stay valid. Inputs, outputs and states of the two must be the same.
+
+        Raises:
+            RunError: the states can't be moved; the old version serves on.
+
+        """
+        entry = item.entry
+        sessions = await old.driver.change(item.model, cost=item.cost, inline_rows=item.inline_rows)
+        self._metrics.load_seconds.remove(old.name, old.version)
+        self._metrics.load_seconds.labels(entry.name, entry.version).set(item.seconds)
+        new = replace(
+            old,
+            version=entry.version,
+            sha256=item.file.sha256,
+            manifest=item.file.manifest,
+            spec=item.model.spec,
+            stamp=item.stamp,
+            former=(old.former | {old.version}) - {entry.version},
+        )
+        return new, sessions
 
     async def stop(self, model: Served) -> None:
         """End a model's engine; what it has begun it ends."""
@@ -86,4 +122,10 @@ def engine_limits(settings: Settings) -> EngineLimits:
         max_chunk=settings.max_chunk,
         max_steps_per_tick=settings.max_steps_per_tick,
         half_parked=settings.state_dtype == "float16",
+        saves=SavePolicy(
+            steps=settings.checkpoint_every_steps,
+            seconds=settings.checkpoint_every_ms / 1000,
+            counted_only=settings.store == "memory",
+            strict=settings.durability == "strict",
+        ),
     )

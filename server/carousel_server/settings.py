@@ -83,6 +83,16 @@ class Settings(BaseSettings):
     expire_after: Seconds = Field(
         3600.0, description="seconds that a session may be idle; 0: for ever"
     )
+    reload_seconds: Seconds = Field(
+        5.0,
+        description="seconds between looks at the repository for new versions; 0: only on SIGHUP",
+    )
+    migrate: str = Field(
+        "none",
+        pattern="^(none|compatible)$",
+        description="whether open sessions go on with a new version: none, or compatible: "
+        "where inputs, outputs and states are the same",
+    )
     drain_seconds: Seconds = Field(30.0, description="seconds that a stop waits for what is queued")
     insecure: bool = Field(
         default=False, description="serve other machines without TLS, without asking who they are"

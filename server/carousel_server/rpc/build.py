@@ -30,13 +30,18 @@ class Health:
 
     def __init__(self, catalog: Catalog) -> None:
         self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        self._names = ["", *_services(), *dict.fromkeys(model.name for model in catalog.all())]
+        self._catalog = catalog
+        self._told: set[str] = set()
 
     async def set(self, *, serving: bool) -> None:
-        """Tell watchers and probes whether the server takes work."""
+        """Tell watchers and probes whether the server takes work, and for which models."""
         kind = health_pb2.HealthCheckResponse
-        for name in self._names:
-            await self.servicer.set(name, kind.SERVING if serving else kind.NOT_SERVING)
+        models = {model.name for model in self._catalog.all() if not model.retired}
+        names = {"", *_services(), *models}
+        self._told |= names
+        for name in sorted(self._told):
+            up = serving and name in names
+            await self.servicer.set(name, kind.SERVING if up else kind.NOT_SERVING)
 
 
 def build_server(
