@@ -19,6 +19,7 @@ from carousel_exporter.adoption.graphs import (
     names_used,
     own_outputs,
     producers_of,
+    remove_identities,
     remove_unused,
     rename_uses,
     subgraphs,
@@ -51,7 +52,7 @@ def fold(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> onnx.ModelProto:
         pass
     remove_unused(result)
     _compute_constants(result)
-    _remove_identities(result.graph)
+    remove_identities(result.graph)
     own_outputs(result)
     remove_unused(result)
     return result
@@ -178,32 +179,3 @@ def _evaluate(
     small = {name: array for name, array in found.items() if array.nbytes <= most}
     whole = [n for n in nodes if all(not o or o in small or o not in wanted for o in n.output)]
     return {name: small[name] for node in whole for name in node.output if name in small}
-
-
-def _remove_identities(graph: onnx.GraphProto) -> None:
-    """Let those who read a copy read what it is a copy of."""
-    outputs = {value.name for value in graph.output}
-    new_names: dict[str, str] = {}
-    kept = []
-    for node in graph.node:
-        rename_uses([node], new_names)
-        if node.op_type == "Identity" and node.output[0] not in outputs:
-            new_names[node.output[0]] = node.input[0]
-        else:
-            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
-    del graph.node[:]
-    graph.node.extend(kept)
-    _merge_outputs(graph, outputs)
-
-
-def _merge_outputs(graph: onnx.GraphProto, outputs: set[str]) -> None:
-    """Let nodes give an output by its own name, where only a copy of it had that name."""
-    for node in [n for n in graph.node if n.op_type == "Identity"]:
-        source, output = node.input[0], node.output[0]
-        producer = producers_of(graph).get(source)
-        if producer is None or source in outputs:
-            continue
-        place = list(producer.output).index(source)
-        graph.node.remove(node)
-        producer.output[place] = output
-        rename_uses(graph.node, {source: output})

@@ -151,3 +151,32 @@ def reachable(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
         if names_used(node) & reached:
             reached.update(node.output)
     return reached
+
+
+def remove_identities(graph: onnx.GraphProto) -> None:
+    """Let those who read a copy read what it is a copy of."""
+    outputs = {value.name for value in graph.output}
+    new_names: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        rename_uses([node], new_names)
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            new_names[node.output[0]] = node.input[0]
+        else:
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(kept)
+    _merge_outputs(graph, outputs)
+
+
+def _merge_outputs(graph: onnx.GraphProto, outputs: set[str]) -> None:
+    """Let nodes give an output by its own name, where only a copy of it had that name."""
+    for node in [n for n in graph.node if n.op_type == "Identity"]:
+        source, output = node.input[0], node.output[0]
+        producer = producers_of(graph).get(source)
+        if producer is None or source in outputs:
+            continue
+        place = list(producer.output).index(source)
+        graph.node.remove(node)
+        producer.output[place] = output
+        rename_uses(graph.node, {source: output})

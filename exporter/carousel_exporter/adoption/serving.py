@@ -81,12 +81,7 @@ class Workshop:
                     failure = failure or Report((wrong,), ()).failure()
                     continue
                 manifest.max_batch = 0
-                verdict = try_batches(
-                    Runner(path, manifest),
-                    self._statistics(manifest),
-                    self._samples(manifest),
-                    self._rng(),
-                )
+                verdict = self._try_batches(form, Runner(path, manifest))
             except (ModelFileError, TrialError) as error:
                 failure = failure or str(error)
                 continue
@@ -99,6 +94,14 @@ class Workshop:
                 f"The canonical form of {self._case.original.path} differs from it: {failure}"
             )
         return self._finish(*(chosen or first), first[1], path)
+
+    def _try_batches(self, form: Form, runner: Runner) -> Verdict:
+        w = form.wiring
+        rowless = [n for n, axes in (*w.inputs.items(), *w.states.items()) if axes.batch is None]
+        if rowless:
+            return Verdict(works=False, told=f"{rowless[0]!r} has no axis that could count rows")
+        samples = self._samples(runner.manifest)
+        return try_batches(runner, self._statistics(runner.manifest), samples, self._rng())
 
     def _finish(self, form: Form, verdict: Verdict, first: Verdict, path: Path) -> Served:
         """Prove the chosen form in every way that there is, and keep what passed."""

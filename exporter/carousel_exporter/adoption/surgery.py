@@ -17,6 +17,7 @@ from carousel_exporter.adoption.graphs import (
     name_nodes_apart,
     opset_of,
     reachable,
+    remove_identities,
     rename_uses,
 )
 from carousel_exporter.adoption.machine import Wiring
@@ -313,5 +314,6 @@ class _Surgeon:
         graph.node.extend(nodes)
         graph.input.extend(self._ins)
         graph.output.extend(self._outs)
+        remove_identities(graph)
         name_nodes_apart(graph)
         assert not weights & set(old_inputs)  # constants were taken out of the inputs before
