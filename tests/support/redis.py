@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -35,7 +36,7 @@ class RunningRedis:
     @property
     def url(self) -> str:
         """The URL of database 0."""
-        user = f":{self.password}@" if self.password else ""
+        user = f":{quote(self.password, safe='')}@" if self.password else ""
         if self.certificate:
             return f"rediss://{user}localhost:{self.port}/0?ssl_ca_certs={self.certificate}"
         return f"redis://{user}127.0.0.1:{self.port}/0"

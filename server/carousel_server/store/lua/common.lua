@@ -30,3 +30,11 @@ end
 local function drop(key, step)
   redis.call('HDEL', key, 'c:' .. whole(step))
 end
+
+-- Once a script has changed anything, DEL of nothing included, Redis lets it go on although its memory
+-- is full; so that a full one refuses, nothing is done where there is nothing to do.
+local function forget(key, there)
+  if there[1] or there[3] then
+    redis.call('DEL', key)
+  end
+end

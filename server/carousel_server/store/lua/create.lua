@@ -9,7 +9,7 @@ for i, key in ipairs(KEYS) do
   else
     local token = (tonumber(there[1] or there[3]) or 0) + 1
     local step = struct.unpack('<i8', steps, 8 * i - 7)
-    redis.call('DEL', key)
+    forget(key, there)
     redis.call('HSET', key, 'header', ARGV[3 + 2 * i], 'owner', server, 'address', address,
                'token', whole(token))
     if step >= 0 then

@@ -36,11 +36,11 @@ local function write(i, key, delivered, step)
   return 1
 end
 
-local function anew(i, key, token, step)
+local function anew(i, key, there, token, step)
   if not headers then
     return 2
   end
-  redis.call('DEL', key)
+  forget(key, there)
   redis.call('HSET', key, 'header', headers[i], 'owner', server, 'address', address,
              'token', whole(token), 'c:' .. whole(step), ARGV[6 + i])
   return write(i, key, -1, step)
@@ -52,7 +52,7 @@ for i, key in ipairs(KEYS) do
   local there = redis.call('HMGET', key, 'token', 'owner', 'gone')
   local known = tonumber(there[1] or there[3]) or 0
   if token > known then
-    done[i] = anew(i, key, token, step)
+    done[i] = anew(i, key, there, token, step)
   elseif there[1] and token == known and there[2] == server then
     done[i] = write(i, key, delivered, step)
   else
