@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
+from carousel_server.spec import ModelSpec, TensorSpec
 from carousel_server.versions import Age, Stamp, age
 
 Version = tuple[str, str]
@@ -109,8 +109,13 @@ def _schema(spec: ModelSpec) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(state.name, state.dtype, state.shape) for state in spec.states)
 
 
-def _shown(tensors: Iterable[TensorSpec | StateSpec]) -> str:
-    return ", ".join(f"{t.name!r} {t.dtype}{list(t.shape)}" for t in tensors)
+def _shown(tensors: Iterable[TensorSpec]) -> str:
+    return ", ".join(f"{t.name!r} {t.dtype}{list(t.shape)}{_bounds(t)}" for t in tensors)
+
+
+def _bounds(tensor: TensorSpec) -> str:
+    low = "" if tensor.minimum is None else f" from {tensor.minimum}"
+    return low if tensor.maximum is None else f"{low} up to {tensor.maximum}"
 
 
 def _age(version: Version) -> tuple[str, Age]:

@@ -52,8 +52,7 @@ class Serving:
         """Give a loaded model an engine, and that a thread."""
         entry, number = item.entry, next(self._numbers)
         self._metrics.load_seconds.labels(entry.name, entry.version).set(item.seconds)
-        recorder = Recorder(entry.name, entry.version, item.file.sha256, item.model.spec)
-        keeper = self._keeping.for_engine(recorder)
+        keeper = self._keeping.for_engine(_recorder(item))
         engine = Engine(
             number=number,
             runner=item.model,
@@ -95,6 +94,8 @@ class Serving:
         """
         entry = item.entry
         sessions = await old.driver.change(item.model, cost=item.cost, inline_rows=item.inline_rows)
+        # What is saved from now on is the new version's.
+        old.keeper.recorder = _recorder(item)
         self._metrics.load_seconds.remove(old.name, old.version)
         self._metrics.load_seconds.labels(entry.name, entry.version).set(item.seconds)
         new = replace(
@@ -112,6 +113,10 @@ class Serving:
         """End a model's engine; what it has begun it ends."""
         await model.driver.stop()
         self._metrics.load_seconds.remove(model.name, model.version)
+
+
+def _recorder(item: Loaded) -> Recorder:
+    return Recorder(item.entry.name, item.entry.version, item.file.sha256, item.model.spec)
 
 
 def engine_limits(settings: Settings) -> EngineLimits:
