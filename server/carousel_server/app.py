@@ -14,26 +14,29 @@ import grpc
 
 from carousel.v1 import sessions_pb2
 from carousel_server import __version__, log
-from carousel_server.catalog import Catalog, Served
-from carousel_server.engine import controls
+from carousel_server.catalog import Catalog
 from carousel_server.engine.directory import Directory
-from carousel_server.errors import ConfigError, ModelUnloaded
+from carousel_server.errors import ConfigError
+from carousel_server.housekeeping import Housekeeping
 from carousel_server.http import HttpServer
+from carousel_server.keeping.keeping import Keeping
+from carousel_server.keeping.leaving import leave_all
+from carousel_server.keeping.starting import start_keeping
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.loading import load_models
 from carousel_server.metrics import Metrics
 from carousel_server.reloader import Reloader
-from carousel_server.rpc.build import Health, build_server
+from carousel_server.rpc.build import Health, add_services, create_server
 from carousel_server.rpc.models import ModelService
 from carousel_server.rpc.server import ServerService
 from carousel_server.rpc.sessions import SessionService
+from carousel_server.rpc.snapshots import Snapshots, read_key
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams
 from carousel_server.runtime.device import choose_device
 from carousel_server.serving import Serving, engine_limits
-from carousel_server.settings import Settings, split_address
+from carousel_server.settings import Settings, is_unspecified, split_address
 
-_SWEEP_SECONDS = 1.0
 _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not alive
 
 
@@ -63,15 +66,18 @@ class App:
         settings = self._settings
         device, why = choose_device(settings.device)
         log.get().info("device chosen", device=str(device), why=why)
-        serving = Serving(settings, self._directory, self._metrics, self._crashed)
-        catalog = Catalog(
-            map(serving.start, await asyncio.to_thread(load_models, settings, device))
-        )
+        loaded = await asyncio.to_thread(load_models, settings, device)
+        catalog = Catalog()
+        server = create_server(settings, self._metrics)
+        grpc_address = _bind(server, settings.address)
+        keeping = await self._keep(catalog, grpc_address)
+        serving = Serving(settings, self._directory, self._metrics, keeping, self._crashed)
+        for item in loaded:
+            catalog.put(serving.start(item))
         self._metrics.watch(lambda: [(model.name, model.engine) for model in catalog.all()])
 
         health = Health(catalog)
-        server = self._grpc_server(catalog, health)
-        grpc_address = _bind(server, settings.address)
+        self._add_services(server, catalog, health, keeping)
         http = self._http_server()
         self._handle_signals()
         await server.start()
@@ -86,7 +92,7 @@ class App:
         )
         self._loop.add_signal_handler(signal.SIGHUP, reloader.look_now)
         following = asyncio.create_task(reloader.run())
-        sweeper = asyncio.create_task(self._sweep(catalog))
+        self._housekeeping.start()
         http.start()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
@@ -97,8 +103,8 @@ class App:
 
         await self._stop.wait()
         following.cancel()
-        await self._drain(catalog, health)
-        sweeper.cancel()
+        await self._drain(catalog, health, keeping)
+        self._housekeeping.stop()
         await server.stop(grace=1.0)
         for model in catalog.all():
             await model.driver.stop()
@@ -106,20 +112,55 @@ class App:
         log.get().info("stopped", failed=self._failed)
         return int(self._failed)
 
-    def _grpc_server(self, catalog: Catalog, health: Health) -> grpc.aio.Server:
+    async def _keep(self, catalog: Catalog, bound: str) -> Keeping:
+        """Begin to keep sessions safe."""
+        settings = self._settings
+        host, _ = split_address(bound)
+        # "Every address of this machine" is none that another machine could call.
+        self._advertised = settings.advertise or ("" if is_unspecified(host) else bound)
+        keeping = await start_keeping(
+            settings,
+            server_id=self._lifecycle.server_id,
+            address=self._advertised,
+            observer=self._metrics.keeping,
+            on_lapse=self._verify,
+        )
+        self._housekeeping = Housekeeping(settings, catalog, keeping)
+        self._metrics.watch_keeping(lambda: keeping.waiting_bytes)
+        return keeping
+
+    def _verify(self) -> None:
+        self._housekeeping.verify()
+
+    def _add_services(
+        self, server: grpc.aio.Server, catalog: Catalog, health: Health, keeping: Keeping
+    ) -> None:
         gate = StepGate(
             catalog,
             lifecycle=self._lifecycle,
             limits=engine_limits(self._settings),
             clock=time.monotonic,
         )
-        return build_server(
-            self._settings,
-            sessions=SessionService(catalog, self._directory, gate, self._streams, self._lifecycle),
+        add_services(
+            server,
+            sessions=SessionService(
+                catalog,
+                self._directory,
+                gate=gate,
+                streams=self._streams,
+                lifecycle=self._lifecycle,
+                keeping=keeping,
+                snapshots=Snapshots(read_key(self._settings.snapshot_key_file)),
+            ),
             models=ModelService(catalog),
-            info=ServerService(self._settings, self._lifecycle, __version__),
+            info=ServerService(
+                self._settings,
+                self._lifecycle,
+                __version__,
+                address=self._advertised,
+                resumable=keeping.shared,
+            ),
             health_service=health,
-            metrics=self._metrics,
         )
 
     def _http_server(self) -> HttpServer:
@@ -158,33 +199,22 @@ class App:
         self._failed = True
         self._stop.set()
 
-    async def _sweep(self, catalog: Catalog) -> None:
-        """Let idle sessions expire, and park those that need not be on the device."""
-        park, expire = self._settings.park_after, self._settings.expire_after
-        while park or expire:
-            await asyncio.sleep(
-                min(_SWEEP_SECONDS, *(limit / 2 for limit in (park, expire) if limit))
-            )
-            for model in catalog.all():
-                with suppress(ModelUnloaded):
-                    await self._sweep_one(model, park, expire)
-
-    async def _sweep_one(self, model: Served, park: float, expire: float) -> None:
-        if expire and (gone := await model.driver.control(controls.Expire(expire))):
-            log.get().info("sessions expired", model=model.name, sessions=gone)
-        if park and (parked := await model.driver.control(controls.Park(park))):
-            log.get().info("sessions parked", model=model.name, sessions=parked)
-
-    async def _drain(self, catalog: Catalog, health: Health) -> None:
-        """Take nothing new, finish what is queued, tell the clients."""
+    async def _drain(self, catalog: Catalog, health: Health, keeping: Keeping) -> None:
+        """Take nothing new, finish what is queued, save the sessions, tell the clients."""
         self._lifecycle.draining = True
         await health.set(serving=False)
         seconds = self._settings.drain_seconds
-        self._streams.notify(lambda: _notice(seconds))
+        self._streams.notify(lambda: _notice(seconds, keeping.place if keeping.shared else ""))
         until = time.monotonic() + seconds
         await _poll(lambda: all(model.driver.idle for model in catalog.all()), until)
+        if keeping.shared and not self._failed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._loop.time() + max(until - time.monotonic(), 1)):
+                    for model in catalog.all():
+                        await leave_all(keeping, model)
         self._streams.end()
         await _poll(lambda: not len(self._streams), until)
+        await keeping.stop(max(until - time.monotonic(), 1.0))
 
 
 async def _poll(condition: Callable[[], bool], until: float) -> None:
@@ -193,8 +223,9 @@ async def _poll(condition: Callable[[], bool], until: float) -> None:
         await asyncio.sleep(0.01)
 
 
-def _notice(seconds: float) -> sessions_pb2.StreamResponse:
+def _notice(seconds: float, saved_to: str) -> sessions_pb2.StreamResponse:
     response = sessions_pb2.StreamResponse()
+    response.draining.saved_to = saved_to
     response.draining.leaves_in.FromMilliseconds(int(seconds * 1000))
     return response
 

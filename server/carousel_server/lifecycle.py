@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
+from carousel_server.errors import Draining
+
 
 def _random_id() -> int:
     return secrets.randbits(64) or 1
@@ -17,3 +19,13 @@ class Lifecycle:
     server_id: int = field(default_factory=_random_id)  # never 0: that is a message's default
     ready: bool = False
     draining: bool = False
+
+    def refuse_when_draining(self) -> None:
+        """Take nothing new when the server is going down.
+
+        Raises:
+            Draining: it is.
+
+        """
+        if self.draining:
+            raise Draining

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from carousel_server.engine.engine import Engine
 from carousel_server.engine.observer import Observer
+from carousel_server.keeping.observer import KeepingObserver
 from carousel_server.tally import Tallies
 
 # From a solo step of a small model, tens of microseconds, to a request's usual patience.
@@ -66,6 +67,17 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.checkpoints = self._counter(
+            "checkpoints", "Checkpoints that the store took, or refused", "outcome"
+        )
+        self.checkpoint_seconds = self._tally(
+            "checkpoint_seconds", "Seconds of one write of checkpoints to the store", _SECONDS
+        )
+        self.store_up = Gauge(
+            "carousel_store_up", "Whether the store answered last", registry=self.registry
+        )
+        self.store_up.set(1)
+        self.keeping = _KeepingCounter(self)
         info = Gauge(
             "carousel_build_info", "Always 1; the label tells", ["version"], registry=self.registry
         )
@@ -74,6 +86,15 @@ class Metrics:
     def watch(self, engines: Callable[[], Iterable[tuple[str, Engine]]]) -> None:
         """Read the engines' numbers whenever somebody scrapes."""
         self.registry.register(_EngineCollector(engines))
+
+    def watch_keeping(self, waiting_bytes: Callable[[], int]) -> None:
+        """Read what waits for the store whenever somebody scrapes."""
+        waiting = Gauge(
+            "carousel_store_waiting_bytes",
+            "Bytes of checkpoints that wait for the store",
+            registry=self.registry,
+        )
+        waiting.set_function(waiting_bytes)
 
     def observer(self, model: str) -> EngineObserver:
         """Return what counts for one model."""
@@ -87,6 +108,26 @@ class Metrics:
         tallies = Tallies(f"carousel_{name}", text, buckets, labels)
         self.registry.register(tallies)
         return tallies
+
+
+class _KeepingCounter(KeepingObserver):
+    """Counts what becomes of checkpoints."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._kept = metrics.checkpoints.labels("kept")
+        self._refused = metrics.checkpoints.labels("refused")
+        self._seconds = metrics.checkpoint_seconds.labels()
+        self._up = metrics.store_up
+
+    def saved(self, kept: int, refused: int, seconds: float) -> None:
+        """Count one write."""
+        self._kept.inc(kept)
+        self._refused.inc(refused)
+        self._seconds.observe(seconds)
+
+    def store_is(self, *, up: bool) -> None:
+        """Note it."""
+        self._up.set(up)
 
 
 class EngineObserver(Observer):

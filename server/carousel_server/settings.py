@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -80,6 +87,36 @@ class Settings(BaseSettings):
         pattern="float32|float16",
         description="how parked float32 states are kept: float32, or float16 in half the memory",
     )
+    store: str = Field(
+        "memory",
+        description="where sessions are kept: memory, file:FOLDER, "
+        "redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss://… with TLS",
+    )
+    advertise: str = Field(
+        "",
+        description="HOST:PORT at which clients find this server when sessions are here; "
+        "empty: --address, if that is one",
+    )
+    checkpoint_every_steps: Count = Field(
+        100, description="steps after which a session is saved to the store"
+    )
+    checkpoint_every_ms: Count = Field(
+        1000, description="milliseconds after which a session that was stepped is saved"
+    )
+    durability: str = Field(
+        "relaxed",
+        pattern="^(relaxed|strict)$",
+        description="relaxed, or strict: no answer leaves before the store has what it tells of",
+    )
+    lease_seconds: float = Field(
+        2.0, ge=0.1, le=3600, description="seconds after which others take over from a dead server"
+    )
+    store_buffer_bytes: Count = Field(
+        256 * _MIB, description="bytes of checkpoints that may wait for the store"
+    )
+    snapshot_key_file: Path | None = Field(
+        None, description="file with a key that snapshots are signed with; servers share it"
+    )
     expire_after: Seconds = Field(
         3600.0, description="seconds that a session may be idle; 0: for ever"
     )
@@ -108,10 +145,11 @@ class Settings(BaseSettings):
             raise ValueError("auto, cpu, cuda or cuda:N was expected")
         return value
 
-    @field_validator("address", "metrics_address")
+    @field_validator("address", "metrics_address", "advertise")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
-        split_address(value)
+    def _host_and_port(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name != "advertise":
+            split_address(value)
         return value
 
     @model_validator(mode="after")
@@ -207,6 +245,14 @@ def split_address(address: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{address!r} is no HOST:PORT")
     return bare, int(port)
+
+
+def is_unspecified(host: str) -> bool:
+    """Return whether the host stands for every address of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

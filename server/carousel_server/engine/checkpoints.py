@@ -45,6 +45,7 @@ class Gathered:
     """States of N sessions on their way into the store; columns of N."""
 
     entries: IntColumn
+    handles: NDArray[np.uint64]  # that were valid
     ids: list[str]
     opened: NDArray[np.float64]
     initial: NDArray[np.bool_]  # whether they began with the model's initial state
@@ -184,6 +185,7 @@ class Checkpoints:
         table = self._table
         return Gathered(
             entries=entries,
+            handles=table.handles(entries),
             ids=[table.ids[entry] or "" for entry in entries.tolist()],
             opened=table.opened[entries],
             initial=self._initial[entries],

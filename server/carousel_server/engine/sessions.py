@@ -177,6 +177,11 @@ class Sessions:
         self._observer.ended("closed", len(entries))
         return ended
 
+    def leave(self, entries: IntColumn) -> Gathered:
+        """Let nobody step sessions any more that are to go on elsewhere; return their states."""
+        self.table.invalidate(entries, RowStatus.MOVED)
+        return self.checkpoints.gather(entries)
+
     def give_up(self, entries: IntColumn) -> Ended:
         """End sessions here that go on elsewhere; rows of theirs are answered MOVED."""
         ended = self.ended(entries)

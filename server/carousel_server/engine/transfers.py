@@ -14,7 +14,6 @@ from carousel_server.engine.controls import ByHandle
 from carousel_server.engine.lot import States
 from carousel_server.engine.marks import Mark
 from carousel_server.engine.sessions import Ended, Sessions
-from carousel_server.engine.status import RowStatus
 
 _NONE = np.zeros(0, np.int64)
 
@@ -70,9 +69,16 @@ def put_back(handles: NDArray[np.uint64], places: Sequence[Mark | None]) -> ByHa
     return ByHandle(handles, act)
 
 
-def give_up(handles: NDArray[np.uint64]) -> ByHandle[Ended]:
-    """Return the call that ends sessions here that are saved, and go on elsewhere."""
-    return ByHandle(handles, Sessions.give_up)
+def leave(handles: NDArray[np.uint64]) -> ByHandle[Gathered]:
+    """Return the call that makes the handles of sessions invalid before they go elsewhere.
+
+    What it gives is to be saved; `GiveUp` ends the sessions here when it is.
+    """
+
+    def act(sessions: Sessions, entries: IntColumn) -> Gathered:
+        return sessions.leave(entries)
+
+    return ByHandle(handles, act)
 
 
 def _put_back(sessions: Sessions, entries: IntColumn, places: Sequence[Mark | None]) -> Rewound:
@@ -110,6 +116,23 @@ class Acknowledge:
 
 
 @dataclass(eq=False, slots=True)
+class SetTokens:
+    """Notes with which tokens new sessions may be written."""
+
+    handles: NDArray[np.uint64]
+    tokens: IntColumn
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - nobody has them yet
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> None:
+        """Note them."""
+        entries, status = sessions.table.resolve(self.handles)
+        sessions.checkpoints.token[entries[status == 0]] = self.tokens[status == 0]
+
+
+@dataclass(eq=False, slots=True)
 class SaveLate:
     """Saves the sessions that are due because a while has passed."""
 
@@ -123,11 +146,21 @@ class SaveLate:
 
 
 @dataclass(eq=False, slots=True)
-class Leave:
-    """Makes the handles of sessions invalid, and gives what is to be saved before they go.
+class SaveChanged:
+    """Saves every session that has taken in a step since it last was."""
 
-    `ids` are those to leave; gives `None` where none of them is here.
-    """
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - as they are now
+        """Wait for nobody."""
+        return _NONE
+
+    def run(self, sessions: Sessions) -> None:
+        """Gather them."""
+        sessions.checkpoints.save_changed(sessions.table.entries())
+
+
+@dataclass(eq=False, slots=True)
+class Leave:
+    """Does what `leave` does to the sessions of some ids; gives None where none is here."""
 
     ids: Sequence[str]
 
@@ -140,8 +173,7 @@ class Leave:
         entries = sessions.find_open(self.ids)
         if not len(entries):
             return None
-        sessions.table.invalidate(entries, RowStatus.MOVED)
-        return sessions.checkpoints.gather(entries)
+        return sessions.leave(entries)
 
 
 @dataclass(eq=False, slots=True)
@@ -159,17 +191,22 @@ class Ids:
 
 @dataclass(eq=False, slots=True)
 class GiveUp:
-    """Ends sessions here that are saved and go on elsewhere; gives `Ended`."""
+    """Ends sessions here that have left, were saved, and that nobody has taken up since.
 
-    ids: Sequence[str]
+    Gives `Ended`.
+    """
 
-    def prepare(self, sessions: Sessions) -> IntColumn:
-        """Wait for nobody: `Leave` has made their handles invalid."""
-        return sessions.find_open(self.ids)
+    left: Gathered
+
+    def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - nobody can step them
+        """Wait for nobody."""
+        return _NONE
 
     def run(self, sessions: Sessions) -> Ended:
         """End them."""
-        return sessions.give_up(sessions.find_open(self.ids))
+        entries = self.left.entries
+        untouched = sessions.table.handles(entries) == self.left.handles
+        return sessions.give_up(entries[untouched])
 
 
 @dataclass(eq=False, slots=True)

@@ -104,6 +104,11 @@ class Keeping:
         self._keeper = keeper
         self._lease = lease
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of checkpoints that wait for the store."""
+        return self._keeper.waiting_bytes
+
     def for_engine(self, recorder: Recorder) -> EngineKeeper:
         """Return the keeper of one engine."""
         return EngineKeeper(self._keeper, recorder)
@@ -114,8 +119,8 @@ class Keeping:
 
     async def create(
         self, recorder: Recorder, ids: Sequence[str], opened: float, begun: Gathered | None
-    ) -> list[bool]:
-        """Make records of new sessions; False for each id that is taken by another server's.
+    ) -> list[int]:
+        """Make records of new sessions, and return their tokens; 0 for an id that is taken.
 
         `begun` are their states where they are not the model's own. While the store is away nothing
         is made, and nothing refused: the record is made with the first checkpoint.
@@ -126,10 +131,12 @@ class Keeping:
         try:
             return await self._keeper.ask(lambda store: store.create(births, self._owner))
         except StoreUnavailable:
-            return [True] * len(ids)
+            return [1] * len(ids)
 
-    async def claim(self, ids: Sequence[str]) -> list[Record | Held | None]:
-        """Take over the sessions of servers that are gone.
+    async def claim(
+        self, ids: Sequence[str], delivered: Sequence[int] | None
+    ) -> list[Record | Held | None]:
+        """Take over the sessions of servers that are gone; see `Store.claim`.
 
         Raises:
             StoreAway: the store does not answer.
@@ -139,7 +146,7 @@ class Keeping:
         if self._lease and not self._lease.may_take_over:
             raise TakeOverWaits(self._lease.seconds)
         try:
-            return await self._keeper.ask(lambda store: store.claim(ids, self._owner))
+            return await self._keeper.ask(lambda store: store.claim(ids, self._owner, delivered))
         except StoreUnavailable as error:
             raise StoreAway from error
 

@@ -32,6 +32,7 @@ from carousel_server.keeping.records import place_to_go_on
 from carousel_server.store.interface import Held, Record
 
 _BEGINNING = Mark(0, {})
+_NOWHERE = "no checkpoint at or before what was delivered"
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class Attaching:
         if here:
             await self._attach_here(model, ids, np.array(here), delivered, taken)
         if not each and (lost := np.flatnonzero(taken.status)).size:
-            raise SessionNotFound([ids[row] for row in lost.tolist()], "no checkpoint to go on from")
+            raise SessionNotFound([ids[row] for row in lost.tolist()], _NOWHERE)
         return model, taken
 
     async def _attach_here(
@@ -141,11 +142,11 @@ class Attaching:
         absent = [row for row, i in enumerate(ids) if not self._directory.knows(i)]
         if not absent:
             return []
-        found = await self._keeping.claim([ids[row] for row in absent])
-        counts = [None if delivered is None else int(delivered[row]) for row in absent]
+        counts = None if delivered is None else delivered[absent].tolist()
+        found = await self._keeping.claim([ids[row] for row in absent], counts)
         records = [
             (record, count)
-            for record, count in zip(found, counts, strict=True)
+            for record, count in zip(found, counts or [None] * len(absent), strict=True)
             if isinstance(record, Record)
         ]
         await self._adopt(name, records, each=each)
@@ -162,15 +163,17 @@ class Attaching:
             if place is not None:
                 by_model.setdefault(model.number, []).append((record, place))
             elif not each:
-                raise SessionNotFound([record.id], "no checkpoint to go on from")
+                raise SessionNotFound([record.id], _NOWHERE)
         for number, group in by_model.items():
-            model = self._catalog.by_number(number)
-            assert model is not None
-            await self._open_claimed(model, group)
+            served = self._catalog.by_number(number)
+            assert served is not None
+            await self._open_claimed(served, group)
 
     async def _open_claimed(self, model: Served, group: Sequence[tuple[Record, Mark]]) -> None:
         states = {
-            state.name: np.stack([place.states.get(state.name, state.initial) for _, place in group])
+            state.name: np.stack(
+                [place.states.get(state.name, state.initial) for _, place in group]
+            )
             for state in model.spec.states
         }
         opened = controls.Open(

@@ -44,17 +44,9 @@ class Health:
             await self.servicer.set(name, kind.SERVING if up else kind.NOT_SERVING)
 
 
-def build_server(
-    settings: Settings,
-    *,
-    sessions: SessionService,
-    models: ModelService,
-    info: ServerService,
-    health_service: Health,
-    metrics: Metrics,
-) -> grpc.aio.Server:
-    """Return the server with all services, not yet bound to an address."""
-    server = grpc.aio.server(
+def create_server(settings: Settings, metrics: Metrics) -> grpc.aio.Server:
+    """Return the server without services, not yet bound to an address."""
+    return grpc.aio.server(
         interceptors=[CallInterceptor(metrics)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -71,6 +63,17 @@ def build_server(
             ("grpc.http2.max_ping_strikes", 0),
         ],
     )
+
+
+def add_services(
+    server: grpc.aio.Server,
+    *,
+    sessions: SessionService,
+    models: ModelService,
+    info: ServerService,
+    health_service: Health,
+) -> None:
+    """Add all services to a server that has not started."""
     sessions_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     server_pb2_grpc.add_ServerServiceServicer_to_server(info, server)
@@ -78,7 +81,6 @@ def build_server(
     reflection.enable_server_reflection(
         [*_services(), health.SERVICE_NAME, reflection.SERVICE_NAME], server
     )
-    return server
 
 
 def _services() -> list[str]:

@@ -38,6 +38,22 @@ def read_handles(data: bytes) -> NDArray[np.uint64]:
     return np.frombuffer(data, wire.HANDLE_DTYPE)
 
 
+def read_counts(name: str, data: bytes, rows: int) -> NDArray[np.int64] | None:
+    """Return a column of step counts; None where it is empty.
+
+    Raises:
+        InvalidRequest: it has another length than `rows`.
+
+    """
+    if not data:
+        return None
+    _check_column(name, data, _COUNT, rows)
+    # A count beyond int64 can't be right, and stays beyond every session's count when cut.
+    counts = np.frombuffer(data, wire.STEP_COUNT_DTYPE)
+    cut: NDArray[np.int64] = np.minimum(counts, np.uint64(2**62)).astype(np.int64)
+    return cut
+
+
 def read_step(
     request: sessions_pb2.StepRequest,
     spec: ModelSpec,

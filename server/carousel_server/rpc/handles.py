@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from carousel_server.catalog import Catalog, Served
+from carousel.v1 import states_pb2
+from carousel_server.catalog import Catalog, Served, first_handle
 from carousel_server.engine.controls import Acted, ByHandle
 from carousel_server.engine.status import RowStatus
-from carousel_server.errors import Draining
 from carousel_server.lifecycle import Lifecycle
 
 _Result = TypeVar("_Result")
 
 
-class Named(Protocol):
-    """What all such requests say."""
-
-    model: str
-    version: str
-    server_id: int
-
-
 class Handles:
-    """Carries calls out on the sessions of handles."""
+    """Carries calls out on the sessions of handles.
+
+    Requests are any that have `model`, `version`, `server_id` and handles.
+    """
 
     def __init__(self, catalog: Catalog, lifecycle: Lifecycle) -> None:
         self._catalog = catalog
         self._lifecycle = lifecycle
 
-    def model(self, request: Named | Any) -> Served:
+    def model(self, request: Any) -> Served:
         """Return the model that a request names.
 
         Raises:
@@ -38,14 +33,13 @@ class Handles:
             Draining: the server takes nothing new.
 
         """
-        model = self._catalog.find(request.model, request.version)
-        if self._lifecycle.draining:
-            raise Draining
+        one = isinstance(request, states_pb2.ForkRequest)
+        handle = request.handle if one else first_handle(request.handles)
+        model = self._catalog.find_running(request.model, request.version, handle)
+        self._lifecycle.refuse_when_draining()
         return model
 
-    async def act(
-        self, request: Named | Any, model: Served, control: ByHandle[_Result]
-    ) -> Acted[_Result]:
+    async def act(self, request: Any, model: Served, control: ByHandle[_Result]) -> Acted[_Result]:
         """Carry a call out; handles that another process gave are all stale."""
         if request.server_id != self._lifecycle.server_id:
             stale = np.full(len(control.handles), RowStatus.STALE_HANDLE, np.uint8)

@@ -20,9 +20,7 @@ def new_ids(given: Iterable[str], count: int, most: int) -> list[str]:
     ids = list(given)
     if not ids:
         if not 1 <= count <= most:
-            raise InvalidRequest(
-                f"ids, or a count from 1 to {most}, were expected; {count} came"
-            )
+            raise InvalidRequest(f"ids, or a count from 1 to {most}, were expected; {count} came")
         # 128 random bits, as in a UUID: nobody guesses an id, and no two are the same.
         return [secrets.token_hex(16) for _ in range(count)]
     if count not in (0, len(ids)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from carousel_server.catalog import Served
 from carousel_server.engine import controls, transfers
 from carousel_server.engine.columns import IntColumn
@@ -44,19 +46,20 @@ class Opening:
             begun = (await model.driver.control(transfers.copy_out(opened.handles))).value
         if self._keeping.shared:
             recorder = model.keeper.recorder
-            made = await self._keeping.create(recorder, ids, time.time(), begun)
-            if not all(made):
-                await self._take_back(model, opened, ids, made)
+            tokens = await self._keeping.create(recorder, ids, time.time(), begun)
+            await model.driver.control(transfers.SetTokens(opened.handles, np.array(tokens)))
+            if not all(tokens):
+                await self._take_back(model, opened, ids, tokens)
         elif begun:
             model.keeper.keep(begun)
         return opened
 
     async def _take_back(
-        self, model: Served, opened: Attached, ids: list[str], made: list[bool]
+        self, model: Served, opened: Attached, ids: list[str], tokens: list[int]
     ) -> None:
         """Close what was opened, leave alone what others have, and say so."""
         closed = (await model.driver.control(controls.close(opened.handles))).value
         if closed:
-            own = {name for name, ours in zip(ids, made, strict=True) if ours}
+            own = {name for name, token in zip(ids, tokens, strict=True) if token}
             await self._keeping.delete(closed.only(own))
-        raise SessionExists(ids[made.index(False)])
+        raise SessionExists(ids[tokens.index(0)])

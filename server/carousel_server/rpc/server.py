@@ -14,8 +14,18 @@ Context = Any  # grpc.aio.ServicerContext
 class ServerService(server_pb2_grpc.ServerServiceServicer):
     """Tells a client whom it talks to."""
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle, version: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        version: str,
+        *,
+        address: str,
+        resumable: bool,
+    ) -> None:
         self._lifecycle = lifecycle
+        self._address = address
+        self._resumable = resumable
         self._version = version
         self._limits = server_pb2.Limits(
             max_message_bytes=settings.max_message_bytes,
@@ -33,7 +43,8 @@ class ServerService(server_pb2_grpc.ServerServiceServicer):
         return server_pb2.InfoResponse(
             version=self._version,
             server_id=self._lifecycle.server_id,
-            resumable=False,
+            advertised_address=self._address,
+            resumable=self._resumable,
             limits=self._limits,
             draining=self._lifecycle.draining,
         )

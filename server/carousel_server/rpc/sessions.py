@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from carousel import wire
-from carousel.v1 import sessions_pb2, sessions_pb2_grpc
+from carousel.v1 import sessions_pb2, sessions_pb2_grpc, states_pb2
 from carousel_server.catalog import Catalog, Served
-from carousel_server.engine import controls
+from carousel_server.engine import controls, transfers
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.sessions import SessionInfo
-from carousel_server.engine.status import RowStatus
-from carousel_server.errors import Draining, InvalidRequest, SessionNotFound, shown
+from carousel_server.errors import InvalidRequest, SessionNotFound
+from carousel_server.keeping.keeping import Keeping
+from carousel_server.keeping.leaving import leave
 from carousel_server.lifecycle import Lifecycle
-from carousel_server.rpc.columns import read_handles, read_states
+from carousel_server.rpc.attaching import Attaching
+from carousel_server.rpc.columns import read_counts, read_handles, read_states
+from carousel_server.rpc.handles import Handles, column
+from carousel_server.rpc.ids import check_ids, new_ids
+from carousel_server.rpc.opening import Opening
+from carousel_server.rpc.snapshots import Snapshots
+from carousel_server.rpc.states import StateCalls
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams, Requests, StepStream
 
@@ -36,28 +37,44 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self,
         catalog: Catalog,
         directory: Directory,
+        *,
         gate: StepGate,
         streams: OpenStreams,
         lifecycle: Lifecycle,
+        keeping: Keeping,
+        snapshots: Snapshots,
     ) -> None:
         self._catalog = catalog
         self._directory = directory
         self._gate = gate
         self._streams = streams
         self._lifecycle = lifecycle
+        self._keeping = keeping
+        self._handles = Handles(catalog, lifecycle)
+        self._opening = Opening(keeping)
+        self._attaching = Attaching(catalog, directory, keeping)
+        self._states = StateCalls(
+            catalog,
+            lifecycle,
+            handles=self._handles,
+            opening=self._opening,
+            keeping=keeping,
+            snapshots=snapshots,
+            most=directory.capacity,
+        )
 
     async def Open(
         self, request: sessions_pb2.OpenRequest, context: Context
     ) -> sessions_pb2.OpenResponse:
         """Open sessions, all or none."""
-        self._refuse_when_draining()
+        self._lifecycle.refuse_when_draining()
         model = self._catalog.find_open(request.model, request.version)
-        ids = _new_ids(request, self._directory.capacity)
+        ids = new_ids(request.ids, request.count, self._directory.capacity)
         given = {tensor.name: tensor for tensor in request.initial_states}
         if len(given) != len(request.initial_states):
             raise InvalidRequest("an initial state is given twice")
         states = read_states(given, model.spec, len(ids))
-        opened = await model.driver.control(controls.Open(ids, states))
+        opened = await self._opening.open(model, ids, states)
         return sessions_pb2.OpenResponse(
             server_id=self._lifecycle.server_id,
             model=model.name,
@@ -69,22 +86,27 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     async def Attach(
         self, request: sessions_pb2.AttachRequest, context: Context
     ) -> sessions_pb2.AttachResponse:
-        """Take sessions up by their ids, all or none."""
-        self._refuse_when_draining()
+        """Take sessions up by their ids."""
+        self._lifecycle.refuse_when_draining()
         ids = list(request.ids)
         if not ids:
             raise InvalidRequest("the ids of one or more sessions were expected; none came")
-        _check_ids(ids)
-        model = self._model_of(request.model, ids)
-        attached = await model.driver.control(controls.Attach(ids))
-        count = len(ids)
+        check_ids(ids)
+        delivered = read_counts("delivered", request.delivered, len(ids))
+        model, taken = await self._attaching.attach(
+            request.model, ids, delivered, each=request.each
+        )
         return sessions_pb2.AttachResponse(
             server_id=self._lifecycle.server_id,
             model=model.name,
             version=model.version,
-            handles=attached.handles.tobytes(),
-            applied=attached.applied.astype(wire.STEP_COUNT_DTYPE).tobytes(),
-            durable=np.zeros(count, wire.STEP_COUNT_DTYPE).tobytes(),
+            handles=taken.handles.tobytes(),
+            applied=taken.applied.astype(wire.STEP_COUNT_DTYPE).tobytes(),
+            durable=taken.durable.astype(wire.STEP_COUNT_DTYPE).tobytes(),
+            status=taken.status.tobytes() if taken.status.any() else b"",
+            moved=[
+                sessions_pb2.SessionMoved(id=name, address=address) for name, address in taken.moved
+            ],
         )
 
     # It writes to the context, because answers come out of order and in parts.
@@ -115,19 +137,72 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request: sessions_pb2.ResetRequest, context: Context
     ) -> sessions_pb2.ResetResponse:
         """Put sessions back to step 0."""
-        return sessions_pb2.ResetResponse(status=await self._by_handle(request, controls.reset))
+        model = self._handles.model(request)
+        acted = await self._handles.act(
+            request, model, controls.reset(read_handles(request.handles))
+        )
+        if acted.value and self._keeping.wants(acted.value):
+            # Before anybody goes on from there, the store must have forgotten what was further on.
+            await model.keeper.kept(acted.value)
+        return sessions_pb2.ResetResponse(status=column(acted))
 
     async def Close(
         self, request: sessions_pb2.CloseRequest, context: Context
     ) -> sessions_pb2.CloseResponse:
-        """End sessions."""
-        return sessions_pb2.CloseResponse(status=await self._by_handle(request, controls.close))
+        """End sessions, for good or here only."""
+        model = self._handles.model(request)
+        handles = read_handles(request.handles)
+        if request.keep:
+            acted = await self._handles.act(request, model, transfers.leave(handles))
+            if acted.value and self._keeping.shared:
+                await leave(self._keeping, model, acted.value)
+            return sessions_pb2.CloseResponse(status=column(acted))
+        closed = await self._handles.act(request, model, controls.close(handles))
+        if closed.value:
+            await self._keeping.delete(closed.value)
+        return sessions_pb2.CloseResponse(status=column(closed))
+
+    async def Snapshot(
+        self, request: states_pb2.SnapshotRequest, context: Context
+    ) -> states_pb2.SnapshotResponse:
+        """Copy states out."""
+        return await self._states.snapshot(request)
+
+    async def Restore(
+        self, request: states_pb2.RestoreRequest, context: Context
+    ) -> states_pb2.RestoreResponse:
+        """Open sessions from snapshots."""
+        return await self._states.restore(request)
+
+    async def Fork(
+        self, request: states_pb2.ForkRequest, context: Context
+    ) -> states_pb2.ForkResponse:
+        """Open copies of a session."""
+        return await self._states.fork(request)
+
+    async def Mark(
+        self, request: states_pb2.MarkRequest, context: Context
+    ) -> states_pb2.MarkResponse:
+        """Name the places where sessions stand."""
+        return await self._states.mark(request)
+
+    async def Rewind(
+        self, request: states_pb2.RewindRequest, context: Context
+    ) -> states_pb2.RewindResponse:
+        """Put sessions back to a mark or a checkpoint."""
+        return await self._states.rewind(request)
+
+    async def GetState(
+        self, request: states_pb2.GetStateRequest, context: Context
+    ) -> states_pb2.GetStateResponse:
+        """Return states as arrays."""
+        return await self._states.get_state(request)
 
     async def Get(
         self, request: sessions_pb2.GetSessionRequest, context: Context
     ) -> sessions_pb2.GetSessionResponse:
         """Return one session."""
-        _check_ids([request.id])
+        check_ids([request.id])
         number, _ = self._directory.find(request.id)
         sessions = await self._describe(number, [request.id])
         if not sessions:
@@ -150,65 +225,12 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             sessions=sessions, next_page_token=ids[-1] if len(ids) == count else "", total=total
         )
 
-    async def _by_handle(
-        self,
-        request: sessions_pb2.ResetRequest | sessions_pb2.CloseRequest,
-        make: Callable[[NDArray[np.uint64]], controls.ByHandle],
-    ) -> bytes:
-        """Carry out a call on handles; return its status column, empty where all are OK."""
-        find = self._catalog.find_by_handles
-        model = find(request.model, request.version, request.handles)
-        control = make(read_handles(request.handles))
-        self._refuse_when_draining()
-        if request.server_id != self._lifecycle.server_id:
-            return bytes([RowStatus.STALE_HANDLE]) * len(control.handles)
-        status: NDArray[np.uint8] = await model.driver.control(control)
-        return status.tobytes() if status.any() else b""
-
     async def _describe(self, number: int, ids: list[str]) -> list[sessions_pb2.Session]:
         model = self._catalog.by_number(number)
         if model is None:  # it has no sessions any more, and was unloaded
             return []
         infos = await model.driver.control(controls.Describe(ids))
         return [_session(model, info) for info in infos]
-
-    def _model_of(self, name: str, ids: list[str]) -> Served:
-        """Return the version of a model that the sessions run; the first one says which."""
-        versions = self._catalog.versions(name)
-        if len(versions) < 2:
-            return self._catalog.find(name)
-        number, _ = self._directory.find(ids[0])
-        return next((model for model in versions if model.number == number), versions[0])
-
-    def _refuse_when_draining(self) -> None:
-        if self._lifecycle.draining:
-            raise Draining
-
-
-def _new_ids(request: sessions_pb2.OpenRequest, most: int) -> list[str]:
-    ids = list(request.ids)
-    if not ids:
-        if not 1 <= request.count <= most:
-            raise InvalidRequest(
-                f"ids, or a count from 1 to {most}, were expected; {request.count} came"
-            )
-        # 128 random bits, as in a UUID: nobody guesses an id, and no two are the same.
-        return [secrets.token_hex(16) for _ in range(request.count)]
-    if request.count not in (0, len(ids)):
-        raise InvalidRequest(f"{len(ids)} ids came, and a count of {request.count}")
-    _check_ids(ids)
-    return ids
-
-
-def _check_ids(ids: list[str]) -> None:
-    if len(set(ids)) != len(ids):
-        ((again, _),) = Counter(ids).most_common(1)
-        raise InvalidRequest(f"the id {shown(again)} came twice")
-    for name in ids:
-        if not 1 <= len(name) <= wire.MAX_ID_LENGTH or not name.isprintable():
-            raise InvalidRequest(
-                f"an id has 1 to {wire.MAX_ID_LENGTH} printable characters; {shown(name)} came"
-            )
 
 
 def _session(model: Served, info: SessionInfo) -> sessions_pb2.Session:
@@ -217,6 +239,7 @@ def _session(model: Served, info: SessionInfo) -> sessions_pb2.Session:
         model=model.name,
         version=model.version,
         applied=info.applied,
+        durable=info.durable,
         place=sessions_pb2.SESSION_PLACE_PARKED if info.parked else sessions_pb2.SESSION_PLACE_LIVE,
     )
     session.open_time.FromNanoseconds(int(info.opened * 1e9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -14,10 +15,31 @@ from carousel import wire
 from carousel.v1 import states_pb2, tensor_pb2
 from carousel_server.catalog import Served
 from carousel_server.engine.checkpoints import Gathered
-from carousel_server.errors import SnapshotMismatch
+from carousel_server.errors import ConfigError, SnapshotMismatch
 from carousel_server.spec import StateSpec
 
 FORMAT = 1
+_LEAST_KEY = 16  # bytes
+
+
+def read_key(path: Path | None) -> bytes:
+    """Return the key in a file; none where there is no file.
+
+    Raises:
+        ConfigError: it can't be read, or is too short to keep anybody out.
+
+    """
+    if path is None:
+        return b""
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"--snapshot-key-file {path}: {error.strerror}") from error
+    if len(key) < _LEAST_KEY:
+        raise ConfigError(
+            f"--snapshot-key-file {path}: {_LEAST_KEY} bytes or more were expected, {len(key)} came"
+        )
+    return key
 
 
 class Snapshots:

@@ -37,11 +37,11 @@ class StateCalls:
         self,
         catalog: Catalog,
         lifecycle: Lifecycle,
+        *,
         handles: Handles,
         opening: Opening,
         keeping: Keeping,
         snapshots: Snapshots,
-        *,
         most: int,
     ) -> None:
         """Take what is needed; `most` sessions at a time can be made."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from carousel.v1 import sessions_pb2
-from carousel_server.catalog import Catalog, Served
+from carousel_server.catalog import Catalog, Served, first_handle
 from carousel_server.engine.batch import Answer, refusal
 from carousel_server.engine.engine import EngineLimits
 from carousel_server.engine.status import RowStatus
-from carousel_server.errors import CarouselError, Draining
+from carousel_server.errors import CarouselError
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.rpc.columns import AnswerWriter, read_step
 from carousel_server.rpc.status import to_status
@@ -59,10 +59,9 @@ class StepGate:
     def _submit(
         self, request: sessions_pb2.StepRequest, send: Send, *, stream: int, whole: bool
     ) -> None:
-        if self._lifecycle.draining:
-            raise Draining
-        find = self._catalog.find_by_handles
-        model = find(request.model, request.version, request.handles)
+        self._lifecycle.refuse_when_draining()
+        handle = first_handle(request.handles)
+        model = self._catalog.find_running(request.model, request.version, handle)
         batch = read_step(
             request,
             model.spec,

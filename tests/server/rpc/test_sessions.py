@@ -13,10 +13,12 @@ from carousel_server.engine.status import RowStatus
 from carousel_server.errors import Draining, InvalidRequest, ModelNotFound, SessionNotFound
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.rpc.sessions import SessionService
+from carousel_server.rpc.snapshots import Snapshots
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams
 from tests.support.bench import Bench, chunk
 from tests.support.driven import ALWAYS_INLINE, driven
+from tests.support.kept import engine_keeper, keeping
 from tests.support.recurrence import RecurrenceRunner, solo
 
 HERE = 77
@@ -31,7 +33,9 @@ def lifecycle() -> Lifecycle:
 async def service(lifecycle):
     directory = Directory(6)
     bench = Bench(RecurrenceRunner(), directory=directory, max_steps_per_tick=4)
-    async with driven(bench, ALWAYS_INLINE) as driver:
+    async with keeping() as kept, driven(bench, ALWAYS_INLINE) as driver:
+        keeper = engine_keeper(kept, bench.runner.spec)
+        keeper.connect(driver)
         served = Served(
             name="m",
             version="1",
@@ -41,10 +45,19 @@ async def service(lifecycle):
             spec=bench.runner.spec,
             engine=bench.engine,
             driver=driver,
+            keeper=keeper,
         )
         catalog = Catalog([served])
         gate = StepGate(catalog, lifecycle=lifecycle, limits=EngineLimits(), clock=bench.clock)
-        yield SessionService(catalog, directory, gate, OpenStreams(), lifecycle)
+        yield SessionService(
+            catalog,
+            directory,
+            gate=gate,
+            streams=OpenStreams(),
+            lifecycle=lifecycle,
+            keeping=kept,
+            snapshots=Snapshots(),
+        )
 
 
 async def opened(service, *ids: str, **more) -> np.ndarray:
