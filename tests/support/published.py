@@ -1,4 +1,12 @@
-"""The published models and recordings, where CAROUSEL_TEST_DATA says that they are."""
+"""The published models and recordings, where CAROUSEL_TEST_DATA says that they are.
+
+It names a folder with
+
+- `models/silero_vad.onnx` and `models/silero_vad_openvino_16k.onnx`, the latter with all sizes
+  fixed, and `audio/silero_test.wav`, a minute of speech, of snakers4/silero-vad (MIT);
+- `models/dtln_model_1.onnx` and `models/dtln_model_2.onnx`, of breizhn/DTLN (MIT);
+- `audio/gtcrn_mix.wav`, noisy speech, of Xiaobin-Rong/gtcrn (MIT).
+"""
 
 from __future__ import annotations
 

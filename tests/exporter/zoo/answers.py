@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 
 from tests.exporter.zoo.build import Animal
-from tests.exporter.zoo.recipe import FEATURES, RATE, TOKENS
+from tests.exporter.zoo.recipe import RATE, TOKENS
 
 Arrays = dict[str, np.ndarray]
 
@@ -20,7 +20,7 @@ TOLERANCE = {2: 1e-2, 4: 1e-5, 8: 1e-13}
 def draw_inputs(animal: Animal, *, rows: int, steps: int, seed: int = 0) -> list[Arrays]:
     """Draw what sessions send, an array (T, …) for each input that changes from step to step."""
     rng = np.random.default_rng(seed)
-    shapes = {"x": (steps, FEATURES), "u": (steps, 2)}
+    shapes = {"x": (steps, animal.recipe.features), "u": (steps, 2)}
 
     def draw(name: str) -> np.ndarray:
         if name == "token":

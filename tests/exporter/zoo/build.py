@@ -11,7 +11,7 @@ import onnx
 
 from tests.exporter.zoo import cells
 from tests.exporter.zoo.graph import Dims, Graph
-from tests.exporter.zoo.recipe import FEATURES, HIDDEN, RATE, TOKENS, Recipe
+from tests.exporter.zoo.recipe import HIDDEN, RATE, TOKENS, Recipe
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class _Builder:
         """Return what the first layer sees, (T, B, F) or (B, F)."""
         r, g = self.recipe, self.g
         if r.inputs == "tokens":
-            table = g.constant(self.rng.normal(size=(TOKENS, FEATURES)), r.kind)
+            table = g.constant(self.rng.normal(size=(TOKENS, r.features)), r.kind)
             return g.node("Gather", table, self._declare("token", np.int64), axis=0)
-        x = self._declare("x", r.kind, FEATURES)
+        x = self._declare("x", r.kind, r.features)
         if r.inputs == "two":
             u = self._declare("u", r.kind, 2)
             return g.node("Concat", x, u, axis=-1)
@@ -119,7 +119,7 @@ class _Builder:
         if "lengths" in r.extras:
             self.g.input("lengths", np.int32, [self._batch_dim()])
         before, after = self._read_states(), {}
-        size = FEATURES + 2 * (r.inputs == "two")
+        size = r.features + 2 * (r.inputs == "two")
         top = x
         for number in range(r.layers):
             run = cells.layer(self.g, r, size, self.rng)
@@ -229,7 +229,7 @@ class _Builder:
         """Add the previous step's input as a state, given out as `before`; one step a run only."""
         if "delay" not in self.recipe.extras:
             return
-        width = FEATURES + 2 * (self.recipe.inputs == "two")
+        width = self.recipe.features + 2 * (self.recipe.inputs == "two")
         state = StateTruth("last_x", "last_x_out", self.recipe.kind, (1, width), 0)
         self._declare_state(state, "BF")
         self.new.append((state, x))
@@ -239,9 +239,9 @@ class _Builder:
 
     def _answer(self, x: str, top: str) -> None:
         r, g = self.recipe, self.g
-        head = g.constant(self.rng.normal(size=(HIDDEN, 2)), r.kind)
+        head = g.constant(self.rng.normal(size=(HIDDEN, r.answers)), r.kind)
         y = g.node("MatMul", top, head)
-        self.given.append(("y", self._as_declared(y), r.kind, [2]))
+        self.given.append(("y", self._as_declared(y), r.kind, [r.answers]))
         if "integer" in r.extras:
             best = g.node("ArgMax", y, axis=-1, keepdims=0)
             self.given.append(("best", self._as_declared(best, "TB"), np.dtype(np.int64), []))
@@ -250,8 +250,9 @@ class _Builder:
             self.given.append(("features", self._as_declared(wide), r.kind, [HIDDEN]))
         if "constant" in r.extras:  # as many rows as the input, and always the same
             shape = g.node("Shape", y)
-            same = g.node("Expand", g.constant([0.25, 0.5], r.kind), shape)
-            self.given.append(("same", self._as_declared(same), r.kind, [2]))
+            values = np.arange(1, 1 + r.answers) / 4
+            same = g.node("Expand", g.constant(values, r.kind), shape)
+            self.given.append(("same", self._as_declared(same), r.kind, [r.answers]))
 
     def _as_declared(self, value: str, letters: str = "TBF") -> str:
         if self.recipe.form != "batch_first":

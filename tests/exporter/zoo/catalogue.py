@@ -118,6 +118,14 @@ _EXTRAS = [
     Recipe(extras=_extras("constant")),
     Recipe(extras=_extras("constant", "integer"), cell="plain_gru", dtype="float64"),
 ]
+_SQUARE = [
+    Recipe(square=True, layout=("BH",)),
+    Recipe(square=True, layout=("BH",), cell="plain_lstm", names="torch"),
+    Recipe(square=True, layout=("BH",), cell="plain_gru", layers=2, names="past_present"),
+    Recipe(square=True, layout=("1BH",), cell="rnn_tanh", form="batch_first"),
+    Recipe(square=True, layout=("BH",), extras=_extras("delay", "features", "states_first")),
+    Recipe(square=True, layout=("BHL",), form="time_major", layers=3, batch="one"),
+]
 _LENGTHS = [
     Recipe(form="time_major", layers=2, extras=_extras("lengths")),
     Recipe(form="batch_first", cell="gru", layers=2, extras=_extras("lengths", "integer")),
@@ -135,7 +143,18 @@ _OPSETS = [
 #: Every explicit graph, without repetitions.
 CATALOGUE: Final = tuple(
     dict.fromkeys(
-        [*_LAYOUTS, *_CELLS, *_WIDTHS, *_FORMS, *_BATCHES, *_INPUTS, *_EXTRAS, *_LENGTHS, *_OPSETS]
+        [
+            *_LAYOUTS,
+            *_CELLS,
+            *_WIDTHS,
+            *_FORMS,
+            *_BATCHES,
+            *_INPUTS,
+            *_EXTRAS,
+            *_SQUARE,
+            *_LENGTHS,
+            *_OPSETS,
+        ]
     )
 )
 
@@ -170,5 +189,6 @@ def recipes(draw: st.DrawFn) -> Recipe:
         else draw(st.sampled_from(["float16", "float32", "float64"])),
         inputs=draw(st.sampled_from(["features", "tokens", "two", "rate"])),
         extras=draw(_drawn_extras(cell, form, steps)),
+        square=draw(st.booleans()),
         opset=draw(st.integers(11, 22)),
     )

@@ -34,6 +34,7 @@ Naming = Literal["out", "torch", "past_present", "n", "unrelated"]
 Inputs = Literal["features", "tokens", "two", "rate"]
 
 FEATURES: Final = 3
+ANSWERS: Final = 2
 HIDDEN: Final = 4
 TOKENS: Final = 7
 #: What the input `rate` must be for the answers to be right.
@@ -47,7 +48,8 @@ class Recipe:
     `layout` has an axis string for each kind of state, h and c, or one for both. Its letters are B
     batch, H hidden, L layers, K kinds (h, c), N layers times kinds, and 1 for an axis of that size;
     layers and kinds without a letter are states of their own. `steps` is the declared length of the
-    time axis, 0 for any. `extras` are other states and outputs; see `build`.
+    time axis, 0 for any. `square`: inputs and answers are as wide as a state. `extras` are
+    other states and outputs; see `build`.
     """
 
     cell: str = "lstm"
@@ -60,12 +62,23 @@ class Recipe:
     dtype: str = "float32"
     inputs: Inputs = "features"
     extras: frozenset[str] = field(default_factory=frozenset)
+    square: bool = False
     opset: int = 17
 
     @property
     def kinds(self) -> str:
         """The letters of what the cell carries: "h" or "hc"."""
         return CELLS[self.cell]
+
+    @property
+    def features(self) -> int:
+        """How wide x is, a row and step."""
+        return HIDDEN if self.square else FEATURES
+
+    @property
+    def answers(self) -> int:
+        """How wide y is, a row and step."""
+        return HIDDEN if self.square else ANSWERS
 
     @property
     def batches(self) -> bool:
@@ -89,6 +102,8 @@ class Recipe:
             value = getattr(self, each.name)
             if value == getattr(plain, each.name):
                 continue
+            if value is True:
+                value = each.name
             if isinstance(value, (tuple, frozenset)):
                 value = "+".join(sorted(value) if isinstance(value, frozenset) else value)
             parts.append(f"{each.name}{value}" if isinstance(value, int) else str(value))

@@ -100,7 +100,7 @@ def test_an_adopted_graph_answers_as_the_original_does(adopted, recipe):
     check_adoption(build(recipe), adopted)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(recipe=recipes())
 def test_so_does_any_other(adopted, recipe):
     # Where several axes of 1 can be read in several ways, one row a run is slow, and never wrong.
