@@ -40,6 +40,11 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
+def _auto_is_zero(value: object) -> object:
+    return 0 if value == "auto" else value
+
+
+Threads = Annotated[int, BeforeValidator(_auto_is_zero)]
 Count = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1)]
 # What gRPC or a run counts in 32 bits.
 SmallCount = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=_INT32_MAX)]
@@ -58,8 +63,8 @@ class Settings(BaseSettings):
         "127.0.0.1:8002", description="HOST:PORT for /metrics, /healthz and /readyz"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: int = Field(
-        0, ge=0, description="threads inside a run; 0: one for every core but one, at least one"
+    threads: Threads = Field(
+        0, ge=0, description="threads inside a run; auto or 0: one for every core but one, or one"
     )
     slots: Count = Field(
         16_384,

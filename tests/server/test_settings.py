@@ -148,3 +148,4 @@ def test_threads_are_all_cores_but_one_or_as_many_as_asked_for(monkeypatch):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert load().run_threads == threads
     assert load(threads=3).run_threads == 3
+    assert load(threads="auto").run_threads == 7
