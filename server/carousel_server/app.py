@@ -72,8 +72,8 @@ class App:
         grpc_address = _bind(server, settings.address)
         keeping = await self._keep(catalog, grpc_address)
         serving = Serving(settings, self._directory, self._metrics, keeping, self._crashed)
-        for item in loaded:
-            catalog.put(serving.start(item))
+        while loaded:  # and keep none: it would stay after it was unloaded
+            catalog.put(serving.start(loaded.pop()))
         self._metrics.watch(lambda: [(model.name, model.engine) for model in catalog.all()])
 
         health = Health(catalog)

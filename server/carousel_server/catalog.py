@@ -109,6 +109,10 @@ class Catalog:
         """Return the model whose engine has that number in the directory; None: it was unloaded."""
         return self._by_number.get(number)
 
+    def current(self, model: Served) -> Served:
+        """Return what a model is by now: another version may have taken over meanwhile."""
+        return self._by_number.get(model.number, model)
+
     def is_default(self, model: Served) -> bool:
         """Return whether new sessions that name no version get this one."""
         return not model.retired and self.find(model.name).number == model.number

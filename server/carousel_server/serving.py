@@ -16,6 +16,7 @@ from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import Recorder
 from carousel_server.loading import Loaded
 from carousel_server.metrics import Metrics
+from carousel_server.runtime.model import LoadedModel
 from carousel_server.settings import Settings
 
 
@@ -47,6 +48,7 @@ class Serving:
         self._on_crash = on_crash
         # No number is used twice: the directory tells the sessions of engines apart by it.
         self._numbers = count()
+        self._runners: dict[int, LoadedModel] = {}
 
     def start(self, item: Loaded) -> Served:
         """Give a loaded model an engine, and that a thread."""
@@ -70,6 +72,7 @@ class Serving:
             on_crash=self._on_crash,
         )
         keeper.connect(driver)
+        self._runners[number] = item.model
         return Served(
             name=entry.name,
             version=entry.version,
@@ -94,6 +97,8 @@ class Serving:
         """
         entry = item.entry
         sessions = await old.driver.change(item.model, cost=item.cost, inline_rows=item.inline_rows)
+        self._runners[old.number].close()
+        self._runners[old.number] = item.model
         # What is saved from now on is the new version's.
         old.keeper.recorder = _recorder(item)
         self._metrics.load_seconds.remove(old.name, old.version)
@@ -112,6 +117,7 @@ class Serving:
     async def stop(self, model: Served) -> None:
         """End a model's engine; what it has begun it ends."""
         await model.driver.stop()
+        self._runners.pop(model.number).close()
         self._metrics.load_seconds.remove(model.name, model.version)
 
 

@@ -61,13 +61,14 @@ class Bench:
         observer: Any = None,
         directory: Directory | None = None,
         clock: Callable[[], float] | None = None,
+        number: int = 3,
         **limits: int,
     ) -> None:
         self.runner = runner or RecurrenceRunner()
         self._streams = 0
         self.clock = Clock()  # stands, unless the engine is given another
         self.engine = Engine(
-            number=3,
+            number=number,
             runner=self.runner,
             directory=Directory(100) if directory is None else directory,
             limits=EngineLimits(**limits),

@@ -78,7 +78,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         return sessions_pb2.OpenResponse(
             server_id=self._lifecycle.server_id,
             model=model.name,
-            version=model.version,
+            version=self._catalog.current(model).version,
             ids=ids,
             handles=opened.handles.tobytes(),
         )
@@ -99,7 +99,7 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         return sessions_pb2.AttachResponse(
             server_id=self._lifecycle.server_id,
             model=model.name,
-            version=model.version,
+            version=self._catalog.current(model).version,
             handles=taken.handles.tobytes(),
             applied=taken.applied.astype(wire.STEP_COUNT_DTYPE).tobytes(),
             durable=taken.durable.astype(wire.STEP_COUNT_DTYPE).tobytes(),

@@ -85,7 +85,7 @@ class StateCalls:
         return states_pb2.RestoreResponse(
             server_id=self._lifecycle.server_id,
             model=model.name,
-            version=model.version,
+            version=self._catalog.current(model).version,
             ids=ids,
             handles=opened.handles.tobytes(),
             applied=_counts(opened.applied),

@@ -68,6 +68,10 @@ class LoadedModel:
         except RUNTIME_ERRORS as error:
             raise RunError(first_line(error)) from error
 
+    def close(self) -> None:
+        """Give its memory back at once, whoever still knows of it; it can't be used any more."""
+        del self._bindings, self._session, self.pool
+
     def write(self, slots: NDArray[np.int64], states: Mapping[str, NDArray[np.generic]]) -> None:
         """Put states, `[N, ...]` each, into `slots` [N]."""
         self.pool.write(slots, states)
