@@ -14,12 +14,12 @@ from carousel.wire import DATA_TYPES, MANIFEST_FORMAT
 from carousel_exporter import __version__
 from carousel_exporter.adoption.axes import Axes
 from carousel_exporter.adoption.bounds import Values
+from carousel_exporter.adoption.canonical import Canonical
 from carousel_exporter.adoption.finding import Finding
 from carousel_exporter.adoption.machine import Wiring
 from carousel_exporter.adoption.options import StatePair, command_line
 from carousel_exporter.adoption.preparing import Case
 from carousel_exporter.adoption.report import Pair, Proposal, TensorAxes
-from carousel_exporter.adoption.surgery import Canonical
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.graph import BATCH, TIME
 

@@ -86,9 +86,9 @@ class Finder:
             except NotProved as failure:
                 failures.append((layout, failure))
         if failures:
-            layout, failure = failures[0]
+            layout, first = failures[0]
             hint = self._size_hint(layout)
-            raise ModelFileError(f"{failure}"[:-1] + f"; or {hint}." if hint else f"{failure}")
+            raise ModelFileError(f"{first}"[:-1] + f"; or {hint}." if hint else f"{first}")
         told = self._search.problems or [
             "no reading of the open axes fits, or there are too many to try: fix some with --size"
         ]

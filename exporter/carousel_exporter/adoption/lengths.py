@@ -8,9 +8,9 @@ from typing import Final
 import onnx
 from onnx import TensorProto, helper
 
+from carousel_exporter.adoption.canonical import Canonical
 from carousel_exporter.adoption.evidence import RECURRENT
 from carousel_exporter.adoption.graphs import all_names, fresh
-from carousel_exporter.adoption.surgery import Canonical
 from carousel_exporter.graph import BATCH
 
 _NAME: Final = "sequence_lens"

@@ -186,6 +186,8 @@ def _read_array(option: str, name: str, path: Path) -> np.ndarray:
         raise SettingsError(
             f"{path} can't be read as an array for {name!r}: {error}; write it with numpy.save."
         ) from error
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
+        raise SettingsError(f"{path} holds {array.dtype}, and {option} takes numbers.")
     if not isinstance(array, np.ndarray):
         raise SettingsError(
             f"{path} holds several arrays; {option} takes .npy files, one array each."

@@ -10,7 +10,6 @@ import onnx
 
 from carousel_exporter.adoption import constants, opsets
 from carousel_exporter.adoption.finding import Finder
-from carousel_exporter.adoption.graphs import own_outputs
 from carousel_exporter.adoption.options import Options
 from carousel_exporter.adoption.ports import find, output_dtypes, read_inputs, with_sizes
 from carousel_exporter.adoption.reading import Original
@@ -39,7 +38,6 @@ def prepare(original: Original, options: Options) -> Case:
     }
     reference = Trial(original.model, fixed, f"the graph of {original.path}")
     constants.bind(model, fixed)
-    own_outputs(model)
     ports = with_sizes([port for port in ports if port.name not in fixed], options.sizes)
     constants.check_no_scalars(model.graph, ports)
     outputs = output_dtypes(model.graph)

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import inliner
 
-from carousel_exporter.adoption.graphs import all_nodes, subgraphs
+from carousel_exporter.adoption.graphs import all_nodes, own_outputs, subgraphs
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.wording import first_line
 
@@ -54,6 +54,7 @@ def read(path: Path) -> Original:
         model = inliner.inline_local_functions(model)
     _check_operators(model, path)
     _check_whole(model, path)
+    own_outputs(model)
     opset = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0)
     return Original(path, hashlib.sha256(content).hexdigest(), model, opset)
 

@@ -16,10 +16,11 @@ from onnx import numpy_helper
 
 from carousel_exporter.adoption.axes import Axes, ones
 from carousel_exporter.adoption.bounds import Values
+from carousel_exporter.adoption.canonical import Canonical
 from carousel_exporter.adoption.evidence import RECURRENT
 from carousel_exporter.adoption.graphs import constants_of, fresh, remove_unused
 from carousel_exporter.adoption.machine import Wiring
-from carousel_exporter.adoption.surgery import Canonical, Dtypes, canonicalise
+from carousel_exporter.adoption.surgery import Dtypes, canonicalise
 from carousel_exporter.adoption.trials import Arrays, Trial, TrialError, exposing
 from carousel_exporter.errors import ModelFileError
 
@@ -108,6 +109,9 @@ def mend(
             shape = fresh(f"{name}.open", {t.name for t in graph.initializer})
             graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), shape))
             node.input[1] = shape
+            kept = [a for a in node.attribute if a.name != "allowzero"]  # 0: as in the input
+            del node.attribute[:]
+            node.attribute.extend(kept)
             done = True
     if not done:
         return None
@@ -164,7 +168,8 @@ def _open_target(
         for axis, size in enumerate(result)
         if size == 1 and math.prod(result[:axis]) == math.prod(one[:batch])
     ]
-    if one[batch] != 1 or not places or _is_open(shapes.of(node.output[0], _ROWS), result):
+    settled = _is_open(shapes.of(node.output[0], _ROWS), result) and not (last and len(places) > 1)
+    if one[batch] != 1 or not places or settled:
         return None
     place = places[-1 if last else 0]
     opened = list(target)
@@ -172,7 +177,7 @@ def _open_target(
         opened[place] = 0  # as in the input
     elif -1 not in opened:
         opened[place] = -1
-    elif not time:  # all other dimensions are fixed
+    elif not time:  # then all other dimensions are fixed
         opened = [*result[:place], -1, *result[place + 1 :]]
     else:
         return None

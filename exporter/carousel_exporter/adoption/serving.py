@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,14 @@ from carousel.v1 import manifest_pb2
 from carousel_exporter import manifest as manifests
 from carousel_exporter.adoption import describing
 from carousel_exporter.adoption.batching import Verdict, try_batches
+from carousel_exporter.adoption.canonical import Canonical
 from carousel_exporter.adoption.finding import Finding
 from carousel_exporter.adoption.lengths import with_lengths
 from carousel_exporter.adoption.machine import Machine, Wiring
 from carousel_exporter.adoption.preparing import Case
 from carousel_exporter.adoption.rebatching import Form, forms
-from carousel_exporter.adoption.surgery import Canonical
 from carousel_exporter.adoption.trials import Arrays, TrialError
-from carousel_exporter.errors import ModelFileError, VerificationError
+from carousel_exporter.errors import ModelFileError, SettingsError, VerificationError
 from carousel_exporter.runner import Runner
 from carousel_exporter.samples import random_rows
 from carousel_exporter.verification import (
@@ -37,8 +38,6 @@ from carousel_exporter.verification import (
 #: Sessions and steps that the new file and the original are compared on.
 _ROWS: Final = 3
 _STEPS: Final = 24
-#: The least steps of real samples that say something.
-_FEWEST: Final = 2
 
 
 @dataclass(frozen=True)
@@ -215,16 +214,25 @@ class Workshop:
         given = self._case.options.samples
         if not given:
             return {}
-        missing = [spec.name for spec in manifest.inputs if spec.name not in given]
-        if missing:
-            raise ModelFileError(f"Samples are given, but none for the input {missing[0]!r}.")
+        names = [spec.name for spec in manifest.inputs]
+        if {*names} != {*given}:
+            raise SettingsError(
+                f"--samples are given for {', '.join(map(repr, given))}, and the inputs are "
+                f"{', '.join(map(repr, names))}: give all of them."
+            )
         length = min(len(array) for array in given.values())
         return {
-            spec.name: np.ascontiguousarray(
-                given[spec.name][:length].reshape(length, *spec.shape),
-            ).astype(self._dtypes[spec.name])
-            for spec in manifest.inputs
+            spec.name: self._shaped(given[spec.name][:length], spec) for spec in manifest.inputs
         }
+
+    def _shaped(self, array: np.ndarray, spec: manifest_pb2.TensorSpec) -> np.ndarray:
+        """Return samples (N, …) in the type and shape of an input's steps."""
+        if array[0].size != math.prod(spec.shape):
+            raise SettingsError(
+                f"--samples gives {spec.name!r} steps of the shape {list(array.shape[1:])}, and a "
+                f"step has {list(spec.shape)}."
+            )
+        return array.reshape(len(array), *spec.shape).astype(self._dtypes[spec.name])
 
     def _statistics(
         self, manifest: manifest_pb2.ModelManifest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from carousel_exporter.adoption.axes import Axes
+from carousel_exporter.adoption.canonical import Canonical, State
 from carousel_exporter.adoption.graphs import (
     all_names,
     fresh,
@@ -27,32 +27,6 @@ from carousel_exporter.graph import BATCH, TIME
 _PREFIX: Final = "adopted/"
 
 Dtypes = Mapping[str, np.dtype[np.generic]]
-
-
-@dataclass(frozen=True)
-class State:
-    """A state of the canonical graph: its input, its output, and one row's shape.
-
-    `source` is the state's name in the original, or that of the input whose context it is.
-    """
-
-    name: str
-    output: str
-    shape: tuple[int, ...]
-    source: str
-    is_context: bool
-
-
-@dataclass(frozen=True)
-class Canonical:
-    """A graph in canonical form. `time`: whether its tensors have a time axis."""
-
-    model: onnx.ModelProto
-    states: tuple[State, ...]
-    inputs: Mapping[str, tuple[int, ...]]
-    outputs: Mapping[str, tuple[int, ...]]
-    lengths: str
-    time: bool
 
 
 def canonicalise(

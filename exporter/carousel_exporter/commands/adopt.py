@@ -104,6 +104,10 @@ def adopt(
     _Command(Console(), yes=yes).run(model, out, options)
 
 
+#: Reasons that fit into a table; the strongest come first.
+_REASONS = 3
+
+
 class _Command:
     """Shows what is done, asks once, and shows what came of it."""
 
@@ -175,7 +179,7 @@ def _pairs(proposal: Proposal) -> Table:
             pair.dtype,
             escape(json.dumps(list(pair.shape))),
             "none" if pair.batch_axis is None else str(pair.batch_axis),
-            escape("; ".join(pair.evidence)),
+            escape("; ".join(pair.evidence[:_REASONS])),
         )
     return result
 
