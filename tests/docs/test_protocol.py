@@ -76,6 +76,11 @@ EXAMPLES = [
     errors.SessionExists("a"),
     errors.NoRoom("x", retry_after_ms=1),
     errors.Draining(),
+    errors.SessionsMoved([("a", "")]),
+    errors.StoreAway(),
+    errors.TakeOverWaits(2.0),
+    errors.SnapshotMismatch("x", damaged=False),
+    errors.SnapshotMismatch("x", damaged=True),
     errors.RunError("x"),
 ]
 

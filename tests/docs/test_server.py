@@ -28,7 +28,9 @@ def test_a_setting_is_as_the_table_says(name):
     _, variable, yaml, default, _ = flags()[f"--{name.replace('_', '-')}"]
     assert variable == f"`CAROUSEL_{name.upper()}`"
     assert yaml == f"`{name}`"
-    assert default == ("required" if field.is_required() else f"`{field.default}`")
+    none = field.default is None or field.default == ""
+    fallback = "none" if none else f"`{field.default}`"
+    assert default == ("required" if field.is_required() else fallback)
 
 
 def test_limits_are_flags():
@@ -56,7 +58,7 @@ def test_every_metric_is_in_the_table_and_no_other(server):
             labels = {name for sample in family.samples for name in sample.labels} - {"le"}
             found[family.name + ending] = (family.type, labels)
     told = {
-        name.strip("`"): (kind, {label.strip() for label in labels.split(",")})
+        name.strip("`"): (kind, {label.strip() for label in labels.split(",") if label.strip()})
         for name, kind, labels, _ in tables(PAGE, "metric")
     }
     assert told == found
