@@ -130,6 +130,7 @@ class Reloader:
 
     async def _load(self, entry: repository.Entry, stamp: Stamp, *, there: Stamps) -> None:
         version = (entry.name, entry.version)
+        log.get().info("model found", model=entry.name, version=entry.version, bytes=stamp.size)
         try:
             item: Loaded | str = await asyncio.to_thread(self._read, entry)
         except CarouselError as error:

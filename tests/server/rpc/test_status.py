@@ -13,6 +13,7 @@ CODE = grpc.StatusCode
 CASES = [
     (errors.InvalidRequest("no rows"), CODE.INVALID_ARGUMENT, "INVALID_REQUEST"),
     (errors.ModelNotFound("a", "", ["b"]), CODE.NOT_FOUND, "MODEL_NOT_FOUND"),
+    (errors.ModelUnloaded("a/1"), CODE.NOT_FOUND, "MODEL_NOT_FOUND"),
     (errors.SessionNotFound(["a"]), CODE.NOT_FOUND, "SESSION_NOT_FOUND"),
     (errors.SessionExpired("a", at=0.0, rule="r"), CODE.NOT_FOUND, "SESSION_EXPIRED"),
     (errors.SessionExists("a"), CODE.ALREADY_EXISTS, "SESSION_EXISTS"),
