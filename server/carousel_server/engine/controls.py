@@ -45,6 +45,10 @@ class Control(Protocol[_Result_co]):
         """
 
 
+#: Something to be said to a client, on the event loop.
+Delivery = Callable[[], None]
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """A control call on its way, and where its result goes."""

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from carousel_server.engine.batch import StepBatch
 from carousel_server.engine.change import Change
-from carousel_server.engine.controls import Call, Control
+from carousel_server.engine.controls import Call, Control, Delivery
 from carousel_server.engine.cost import RunCost
-from carousel_server.engine.engine import Delivery, Engine
+from carousel_server.engine.engine import Engine
 from carousel_server.engine.runner import Runner
 from carousel_server.errors import CarouselError, ModelUnloaded
 

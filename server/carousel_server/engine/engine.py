@@ -20,11 +20,12 @@ from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
 from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
+from carousel_server.engine.calls import Calls
 from carousel_server.engine.change import Change
 from carousel_server.engine.checkpoints import Keeper, NoKeeper, SavePolicy
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import COUNT, IntColumn, join
-from carousel_server.engine.controls import Call
+from carousel_server.engine.controls import Call, Delivery
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.holding import Answers, Holding
@@ -33,7 +34,7 @@ from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.screening import screen
 from carousel_server.engine.sessions import Sessions
-from carousel_server.engine.solo import Solo
+from carousel_server.engine.solo import Solo, lone_row
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.tick import run_tick, select
 from carousel_server.errors import CarouselError, RunError
@@ -42,9 +43,6 @@ _RETRY_AFTER_MS = 50
 
 _GUESS = RunCost()
 _LARGE_ROWS = 256
-
-#: Something to be said to a client, on the event loop.
-Delivery = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class Engine:
         self._solo = Solo(self.sessions.table, runner, self._tick_limits)
         self._inbox: deque[StepBatch | Cohort | Call | Change] = deque()
         self._cohorts: list[Cohort] = []
-        self._calls: list[Call] = []
+        self._calls = Calls(self.sessions)
         self._backlog = Backlog(limits.queue_rows, limits.queue_bytes)
 
     @property
@@ -158,7 +156,8 @@ class Engine:
 
         """
         self.sessions.table.now = self.clock()
-        if self._is_lone() and (delivery := self._step_solo(before_run)):
+        lone = None if self._cohorts or self._calls or self._strict else lone_row(self._inbox)
+        if lone and (delivery := self._step_solo(lone, before_run)):
             return [delivery]
         deliveries: list[Delivery] = []
         self._take_in(deliveries)
@@ -184,22 +183,8 @@ class Engine:
         self._answer(deliveries, entries)
         return deliveries
 
-    def _is_lone(self) -> bool:
-        """Whether all there is to do is one row, or more rows of its session behind it."""
-        if self._cohorts or self._calls or self._strict or not self._inbox:
-            return False
-        first = self._inbox[0]
-        if not isinstance(first, StepBatch) or first.rows != 1:
-            return False
-        if len(self._inbox) == 1:
-            return True
-        second = self._inbox[1]
-        return isinstance(second, StepBatch) and second.handles == first.handles
-
-    def _step_solo(self, before_run: Callable[[], None]) -> Delivery | None:
+    def _step_solo(self, batch: StepBatch, before_run: Callable[[], None]) -> Delivery | None:
         """Run the row that came first by itself; None: it has to go the way of all rows."""
-        batch = self._inbox[0]
-        assert isinstance(batch, StepBatch)
         began = self.sessions.table.now
         entry = self._solo.find(batch)
         if not entry:
@@ -244,7 +229,7 @@ class Engine:
             elif isinstance(item, Cohort):
                 self._admit_cohort(item)
             else:
-                self._prepare(item, deliveries)
+                deliveries += self._calls.take_in(item)
         self._admit(batches)
 
     def _limits_of(self, runner: Runner, cost: RunCost) -> scheduler.Limits:
@@ -288,41 +273,17 @@ class Engine:
             self.sessions.checkpoints.deliver(cohort.entries, cohort.delivered)
         self._cohorts.append(cohort)
 
-    def _prepare(self, call: Call, deliveries: list[Delivery]) -> None:
-        try:
-            call.entries = call.control.prepare(self.sessions)
-        except CarouselError as error:
-            deliveries.append(partial(call.reply, error))
-            return
-        call.tickets = self.sessions.table.draw(call.entries)
-        self._calls.append(call)
-
     def _settle(self, deliveries: list[Delivery]) -> None:
         """Carry out the calls whose turn it is and fail the rows that can't run, till none is left.
 
         Each may bring the turn of another: a row behind a call, a call behind a failed row.
         """
         while True:
-            ran = self._run_calls(deliveries)
+            results = self._calls.run()
+            deliveries += results
             failed = sum(screen(cohort, self.sessions.table) for cohort in self._cohorts)
-            if not (ran or (failed and self._calls)):
+            if not (results or (failed and self._calls)):
                 return
-
-    def _run_calls(self, deliveries: list[Delivery]) -> int:
-        table, waiting, ran = self.sessions.table, [], 0
-        for call in self._calls:
-            if not (table.head[call.entries] == call.tickets).all():
-                waiting.append(call)
-                continue
-            try:
-                result = call.control.run(self.sessions)
-            except CarouselError as error:
-                result = error
-            table.finish(call.entries)
-            deliveries.append(partial(call.reply, result))
-            ran += 1
-        self._calls = waiting
-        return ran
 
     def _answer(self, deliveries: list[Delivery], stepped: IntColumn | None) -> None:
         """Answer the rows that are over, and forget the cohorts without any other."""

@@ -7,7 +7,7 @@ doubt nothing has happened, and the row goes the way of all others, which finds 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,17 @@ from carousel_server.engine.inputs import fits
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.table import SessionTable
 from carousel_server.errors import RunError
+
+
+def lone_row(inbox: Sequence[object]) -> StepBatch | None:
+    """Return what came first if that is one row, and nothing behind it but more of its session."""
+    if not inbox or not isinstance(first := inbox[0], StepBatch) or first.rows != 1:
+        return None
+    if len(inbox) == 1:
+        return first
+    second = inbox[1]
+    same = isinstance(second, StepBatch) and second.handles == first.handles
+    return first if same else None
 
 
 class Solo:
