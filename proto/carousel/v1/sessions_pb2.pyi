@@ -355,7 +355,7 @@ class StepRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles. Where it is another than this one, every row is
     ROW_STATUS_STALE_HANDLE.
@@ -599,7 +599,7 @@ class ResetRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles."""
     handles: _builtins.bytes
@@ -656,7 +656,7 @@ class CloseRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles."""
     handles: _builtins.bytes

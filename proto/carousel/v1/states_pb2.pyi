@@ -115,7 +115,7 @@ class SnapshotRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles."""
     handles: _builtins.bytes
@@ -261,7 +261,7 @@ class ForkRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handle."""
     handle: _builtins.int
@@ -340,7 +340,7 @@ class MarkRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles."""
     handles: _builtins.bytes
@@ -405,7 +405,7 @@ class RewindRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles."""
     handles: _builtins.bytes
@@ -477,7 +477,7 @@ class GetStateRequest(_message.Message):
     model: _builtins.str
     """The model's name."""
     version: _builtins.str
-    """The model's version, as Open or Attach answered it; empty for the one that new sessions get."""
+    """The model's version, as Open or Attach answered it; may be empty, because handles tell it."""
     server_id: _builtins.int
     """The server that gave the handles."""
     handles: _builtins.bytes
