@@ -18,7 +18,7 @@ ifneq ($(call moved,$(VENV))$(call moved,$(PROTO)),)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types proto proto-check installs bench clean
+.PHONY: help setup demo test chaos check lint format types proto proto-check installs bench clean
 
 help:  ## Say what there is to make
 	@echo "usage: make TARGET [PYTHON=/path/to/python3.11]"
@@ -39,6 +39,9 @@ demo: setup  ## Train, export, verify, serve and stream a real series
 
 test: setup  ## Run all tests; servers listen on 127.0.0.1 and free ports only
 	@$(BIN)/python -m pytest
+
+chaos: setup  ## Kill servers and Redis under load, and check every answer; CHAOS=--quick for CI
+	@$(BIN)/python -m pytest tests/chaos $(CHAOS)
 
 check: lint types proto-check  ## Lint, format, types, import boundaries and protocol
 

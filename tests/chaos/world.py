@@ -1,0 +1,98 @@
+"""All that a scenario needs: a Redis, a fleet, and a crowd whose answers are checked at the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.chaos.crowd import MODEL, Crowd, run_crowd
+from tests.chaos.fleet import Fleet, free_ports, run_fleet
+from tests.chaos.proxy import Cutter, run_cutters
+from tests.chaos.record import compare
+from tests.support.redis import RunningRedis, run_redis
+
+SERVERS = 3
+APPEND_ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class World:
+    """What a scenario can act on."""
+
+    redis: RunningRedis
+    fleet: Fleet
+    crowd: Crowd
+    chance: random.Random
+    say: Say
+    cutters: list[Cutter]
+
+    async def settle(self) -> None:
+        """Let all servers run, and all sessions be answered again."""
+        await self.fleet.start()
+        seconds = await self.crowd.advance()
+        self.say(f"every session was answered again, the last one {seconds:.1f} s later")
+
+
+@asynccontextmanager
+async def run_world(
+    model: Path,
+    folder: Path,
+    chance: random.Random,
+    say: Say,
+    *,
+    sessions: int,
+    flags: tuple[str, ...] = (),
+    mean_bytes: float = 0.0,
+    **options: Any,
+) -> AsyncIterator[World]:
+    """Run everything; at the end all sessions are closed, and every answer is checked.
+
+    With `mean_bytes` clients reach servers through proxies, which cut connections after so many
+    bytes on average. `options` are those of `connect`.
+    """
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(run_redis(folder, *APPEND_ALWAYS))
+        ports = free_ports(2 * SERVERS, chance)
+        own, front = ports[:SERVERS], ports[SERVERS:]
+        addresses = [f"127.0.0.1:{port}" for port in (front if mean_bytes else own)]
+        cutters: list[Cutter] = []
+        if mean_bytes:
+            cutters = await stack.enter_async_context(
+                run_cutters(front, own, chance, mean_bytes=mean_bytes)
+            )
+        fleet = await stack.enter_async_context(
+            run_fleet(
+                model.parents[2], folder, *flags, store=redis.url, ports=own, advertised=addresses
+            )
+        )
+        crowd = await stack.enter_async_context(run_crowd(addresses, sessions, chance, **options))
+        world = World(redis, fleet, crowd, chance, say, cutters)
+        say(f"{sessions} sessions stream to {SERVERS} servers")
+        yield world
+        await world.settle()
+        await crowd.finish()
+        steps = compare(crowd.tracks, model)
+        longest = [track.longest_wait for track in crowd.tracks]
+        say(
+            f"{steps:,} answers of {sessions} sessions: each came once, in order, and is right; "
+            f"longest waits: median {np.median(longest):.2f} s, at most {max(longest):.2f} s"
+        )
+        assert _records(redis) == []
+
+
+def _records(redis: RunningRedis) -> list[bytes]:
+    """Return the sessions that the store has: a closed one leaves its token at most."""
+    with redis.client() as client:
+        keys = client.scan_iter("carousel:session:*")
+        return [key for key in keys if client.hexists(key, "token")]
+
+
+__all__ = ["MODEL", "World", "run_world"]
