@@ -68,6 +68,22 @@ def wait(condition, server):
         time.sleep(0.02)
 
 
+def attach_when_it_may(client, model, ids, server):
+    """Attach, once the server's lease lets it take sessions over."""
+    found = []
+
+    def attach():
+        try:
+            found.append(client.attach(model, ids))
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        return found
+
+    wait(attach, server)
+    return found[0]
+
+
 def versions(client) -> list[str]:
     listed = models_pb2_grpc.ModelServiceStub(client.channel).List(models_pb2.ListModelsRequest())
     return [f"{model.name}/{model.version}" for model in listed.models]
@@ -127,6 +143,9 @@ def test_new_sessions_take_a_new_version_and_live_streams_never_notice(tmp_path)
         assert again.version == "1"
         mixed = step_request(again, [[1]] * 3, version="2")
         assert statuses(client.step(mixed)) == ["OK"] * 3, "their handles say which one it is"
+        both = np.concatenate([again.handles, new.handles]).tobytes()
+        answer = client.step(step_request(again, [[1]] * 5, version="", handles=both))
+        assert statuses(answer) == ["OK"] * 3 + ["NOT_FOUND"] * 2
 
         client.close(again)
         wait(lambda: "model unloaded" in server.log_text(), server)
@@ -228,6 +247,25 @@ def test_compatible_sessions_move_under_their_clients_feet(tmp_path):
         assert "sessions stay" in server.log_text()
         assert "they were 's' float32[1]" in server.log_text()
         assert output(client.step(step_request(old, [[1]]))).tolist() == [[10]]
+
+
+def test_moved_sessions_are_kept_as_the_new_versions(tmp_path):
+    store = ("--store", f"file:{tmp_path / 'store'}")
+    with serving(tmp_path, *FAST, *store, "--migrate", "compatible") as (server, client):
+        opened = client.open("sum", 2, ids=["a", "b"])
+        client.step(step_request(opened, [[1], [2]]))
+        put(tmp_path, "2", scaled_sum(10))
+        wait(lambda: "sessions moved" in server.log_text(), server)
+        client.step(step_request(opened, [[1], [2]]))
+        assert server.stop() == 0
+    (tmp_path / "models" / "sum" / "1" / "model.onnx").unlink()
+    with (
+        run_server(tmp_path / "models", *store, log=tmp_path / "log2") as server,
+        raw.connect(server.address) as client,
+    ):
+        again = attach_when_it_may(client, "sum", ["a", "b"], server)
+        assert (again.version, again.applied.tolist()) == ("2", [2, 2])
+        assert output(client.step(step_request(again, [[1], [1]]))).tolist() == [[30], [50]]
 
 
 def test_a_long_chunk_ends_with_the_version_that_began_it(tmp_path):
