@@ -1,1 +1,1 @@
-"""Sessions under servers, stores and networks that fail; `make chaos`, not a part of `make test`."""
+"""Sessions under servers, stores and networks that fail: `make chaos`, not in `make test`."""

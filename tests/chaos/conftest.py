@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import secrets
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.crowd import FEATURES, MODEL
+from tests.chaos.world import Scale, World, run_world
 from tests.support import models
 
 
@@ -28,27 +32,6 @@ def pytest_report_header(config: pytest.Config) -> str:
     seed = config.option.seed
     quick = " --quick" if config.option.quick else ""
     return f"chaos: seed {seed}; to repeat: make chaos CHAOS='--seed {seed}{quick}'"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much happens."""
-
-    quick: bool
-
-    def of(self, full: float, quick: float) -> float:
-        """Return the one or the other."""
-        return quick if self.quick else full
-
-    @property
-    def sessions(self) -> int:
-        """How many sessions stream."""
-        return 30 if self.quick else 200
-
-
-@pytest.fixture(scope="session")
-def scale(pytestconfig: pytest.Config) -> Scale:
-    return Scale(pytestconfig.option.quick)
 
 
 @pytest.fixture
@@ -72,6 +55,20 @@ def say(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]):
 
     def line(text: str) -> None:
         with capsys.disabled():
-            print(f"\n  {time.monotonic() - began:6.1f} s  {text}", end="", flush=True)
+            sys.stdout.write(f"\n  {time.monotonic() - began:6.1f} s  {text}")
+            sys.stdout.flush()
 
     return line
+
+
+@pytest.fixture
+def chaos(
+    model: Path,
+    tmp_path: Path,
+    chance: random.Random,
+    say: Callable[[str], None],
+    pytestconfig: pytest.Config,
+) -> Callable[..., AbstractAsyncContextManager[World]]:
+    """`run_world` of this test: what is left to say are its options."""
+    scale = Scale(quick=pytestconfig.option.quick)
+    return partial(run_world, model, tmp_path, chance, say, scale)

@@ -21,7 +21,7 @@ from tests.chaos.record import Track
 
 MODEL, FEATURES = "lstm", 3
 
-_CLIENT_SESSIONS = 20  # of a client, which has one connection to each server
+_CLIENTS = 10  # at least: programs of their own, as far as servers can tell
 
 
 class Application(ABC):
@@ -188,9 +188,11 @@ async def run_crowd(
         room = 0
         for application in applications:
             if room <= 0:
-                shuffled = chance.sample(list(addresses), len(addresses))
-                clients.append(await carousel.aio.connect(shuffled, **{"timeout": 90, **options}))
-                room = _CLIENT_SESSIONS
+                first = len(clients) % len(addresses)  # so that all servers have some
+                others = [address for n, address in enumerate(addresses) if n != first]
+                order = [addresses[first], *chance.sample(others, len(others))]
+                clients.append(await carousel.aio.connect(order, **{"timeout": 90, **options}))
+                room = sessions // _CLIENTS
             room -= len(application.tracks)
             crowd._tasks.append(asyncio.create_task(application.run(clients[-1])))
         await crowd.advance()
@@ -213,7 +215,7 @@ def _applications(sessions: int, chance: random.Random, pace: float) -> list[App
     made += [Stepping([name], alone(), pace) for name in ids[:each]]
     made += [Chunking([name], alone(), pace) for name in ids[each : 2 * each]]
     grouped = ids[2 * each :]
-    size = max(min(_CLIENT_SESSIONS, len(grouped) // 2), 1)
+    size = max(len(grouped) // 4, 1)
     made += [
         Grouping(grouped[begin : begin + size], alone(), pace)
         for begin in range(0, len(grouped), size)

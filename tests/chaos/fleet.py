@@ -61,7 +61,9 @@ class Member:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CAROUSEL_")}
         self._read = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(  # noqa: ASYNC220, it takes a millisecond
+                self.command, stdout=log, stderr=log, env=environment
+            )
         self.starts += 1
         until = time.monotonic() + _START_SECONDS
         while not self._is_ready():

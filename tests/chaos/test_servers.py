@@ -6,55 +6,50 @@ import asyncio
 
 import pytest
 
-from tests.chaos.world import run_world
-
 pytestmark = pytest.mark.timeout(600)
 
 
-async def test_servers_are_killed_at_random_moments(model, tmp_path, chance, scale, say):
+async def test_servers_are_killed_at_random_moments(chaos):
     """Now and then two of three at a time, or one that has just come back."""
-    kills = int(scale.of(20, 4))
-    async with run_world(model, tmp_path, chance, say, sessions=scale.sessions) as world:
+    async with chaos() as world:
+        kills = len(world.scale.times(20, 4))
         killed = 0
         while killed < kills:
-            await world.crowd.sleep(chance.expovariate(1 / 1.5))
+            await world.crowd.sleep(world.chance.expovariate(1 / 1.5))
             up = [member for member in world.fleet.members if member.is_up]
-            some = chance.sample(up, min(chance.choice([1, 1, 1, 2]), kills - killed))
+            some = world.chance.sample(up, min(world.chance.choice([1, 1, 1, 2]), kills - killed))
             await asyncio.gather(*(member.kill() for member in some))
             killed += len(some)
-            say(f"killed {' and '.join(m.name for m in some)} ({killed} of {kills})")
-            await world.crowd.sleep(chance.choice([0, 0.5, 3]))
+            world.say(f"killed {' and '.join(m.name for m in some)} ({killed} of {kills})")
+            await world.crowd.sleep(world.chance.choice([0, 0.5, 3]))
             await world.fleet.start()
 
 
-async def test_rolling_upgrades(model, tmp_path, chance, scale, say):
+async def test_rolling_upgrades(chaos):
     """Each server in turn is told to go, and comes back; the next one follows at once."""
-    async with run_world(model, tmp_path, chance, say, sessions=scale.sessions) as world:
-        for number in range(int(scale.of(4, 1))):
+    async with chaos() as world:
+        for number in world.scale.times(4, 1):
             for member in world.fleet.members:
-                await world.crowd.sleep(chance.uniform(0, 1))
+                await world.crowd.sleep(world.chance.uniform(0, 1))
                 await member.drain()
                 await member.start()
                 await world.crowd.advance()
-            say(f"round {number + 1}: all servers were replaced")
+            world.say(f"round {number + 1}: all servers were replaced")
 
 
 @pytest.mark.parametrize("patient", [False, True], ids=["clients-leave", "clients-wait"])
-async def test_servers_sleep_for_longer_than_their_lease(
-    model, tmp_path, chance, scale, say, patient
-):
+async def test_servers_sleep_for_longer_than_their_lease(chaos, patient):
     """Clients that leave find their sessions elsewhere, and the sleeper wakes up with old ones.
 
     Clients that wait find the sleeper as it was: nobody has taken anything from it.
     """
     keepalive = {} if patient else {"keepalive": 1.0, "keepalive_timeout": 1.0}
-    sessions = scale.sessions
-    async with run_world(model, tmp_path, chance, say, sessions=sessions, **keepalive) as world:
-        for _ in range(int(scale.of(3, 1))):
-            member = chance.choice(world.fleet.members)
-            seconds = chance.uniform(3, 5 if patient else 8)
+    async with chaos(**keepalive) as world:
+        for _ in world.scale.times(3, 1):
+            member = await world.victim()
+            seconds = world.chance.uniform(3, 5 if patient else 8)
             async with member.paused():
-                say(f"{member.name} sleeps for {seconds:.1f} s")
+                world.say(f"{member.name} sleeps for {seconds:.1f} s")
                 await world.crowd.sleep(seconds)
             await world.crowd.advance()
-            await world.crowd.sleep(chance.uniform(0, 2))
+            await world.crowd.sleep(world.chance.uniform(0, 2))

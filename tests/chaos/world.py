@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import carousel_client as carousel
 from tests.chaos.crowd import MODEL, Crowd, run_crowd
-from tests.chaos.fleet import Fleet, free_ports, run_fleet
+from tests.chaos.fleet import Fleet, Member, free_ports, run_fleet
 from tests.chaos.proxy import Cutter, run_cutters
 from tests.chaos.record import compare
 from tests.support.redis import RunningRedis, run_redis
@@ -21,6 +22,26 @@ SERVERS = 3
 APPEND_ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much happens."""
+
+    quick: bool
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions stream."""
+        return 30 if self.quick else 200
+
+    def of(self, full: float, quick: float) -> float:
+        """Return the one or the other."""
+        return quick if self.quick else full
+
+    def times(self, full: int, quick: int) -> range:
+        """Return as many numbers as the one or the other."""
+        return range(quick if self.quick else full)
 
 
 @dataclass
@@ -32,7 +53,33 @@ class World:
     crowd: Crowd
     chance: random.Random
     say: Say
+    scale: Scale
     cutters: list[Cutter]
+
+    async def sessions(self) -> list[tuple[Member, list[carousel.SessionInfo]]]:
+        """Return what each server that runs has."""
+        found = []
+        for member in self.fleet.members:
+            if member.is_up:
+                async with carousel.aio.connect(member.address) as client:
+                    found.append((member, await client.sessions(MODEL)))
+        return found
+
+    async def victim(self) -> Member:
+        """Return a server that has sessions: it is them that a failure is about."""
+        return self.chance.choice([member for member, some in await self.sessions() if some])
+
+    @contextmanager
+    def cuts(self) -> Iterator[None]:
+        """Let connections be cut."""
+        for cutter in self.cutters:
+            cutter.cutting = True
+        yield
+        for cutter in self.cutters:
+            cutter.cutting = False
+        count = sum(cutter.cuts for cutter in self.cutters)
+        assert count
+        self.say(f"{count} connections were cut")
 
     async def settle(self) -> None:
         """Let all servers run, and all sessions be answered again."""
@@ -47,8 +94,8 @@ async def run_world(
     folder: Path,
     chance: random.Random,
     say: Say,
+    scale: Scale,
     *,
-    sessions: int,
     flags: tuple[str, ...] = (),
     mean_bytes: float = 0.0,
     **options: Any,
@@ -73,18 +120,17 @@ async def run_world(
                 model.parents[2], folder, *flags, store=redis.url, ports=own, advertised=addresses
             )
         )
-        crowd = await stack.enter_async_context(run_crowd(addresses, sessions, chance, **options))
-        world = World(redis, fleet, crowd, chance, say, cutters)
-        say(f"{sessions} sessions stream to {SERVERS} servers")
+        running = run_crowd(addresses, scale.sessions, chance, **options)
+        crowd = await stack.enter_async_context(running)
+        world = World(redis, fleet, crowd, chance, say, scale, cutters)
+        say(f"{scale.sessions} sessions stream to {SERVERS} servers")
         yield world
         await world.settle()
         await crowd.finish()
         steps = compare(crowd.tracks, model)
         longest = [track.longest_wait for track in crowd.tracks]
-        say(
-            f"{steps:,} answers of {sessions} sessions: each came once, in order, and is right; "
-            f"longest waits: median {np.median(longest):.2f} s, at most {max(longest):.2f} s"
-        )
+        say(f"{steps:,} answers: each came once, in order, and is right")
+        say(f"longest waits: median {np.median(longest):.2f} s, at most {max(longest):.2f} s\n")
         assert _records(redis) == []
 
 
@@ -93,6 +139,3 @@ def _records(redis: RunningRedis) -> list[bytes]:
     with redis.client() as client:
         keys = client.scan_iter("carousel:session:*")
         return [key for key in keys if client.hexists(key, "token")]
-
-
-__all__ = ["MODEL", "World", "run_world"]
