@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ def propose(case: Case, found: Finding, wiring: Wiring, out: Path) -> Proposal:
         tuple(_axes(n, axes, case.output_dtypes[n]) for n, axes in wiring.outputs.items()),
         "sequence" if wiring.free_time else "step",
         not options.states or bool(found.layout.sizes),
-        found.notes,
+        (*found.notes, *_rowless(wiring)),
         command_line(case.original.path, out, states=states, sizes=sizes, options=options),
     )
 
@@ -121,6 +121,15 @@ def initial_states(
             raise SettingsError(f"--init gives {name!r} values that are not finite.")
         result[state.name] = np.ascontiguousarray(cast)
     return result
+
+
+def _rowless(wiring: Wiring) -> Iterator[str]:
+    """Say of inputs without an axis of rows what that means."""
+    for name, axes in wiring.inputs.items():
+        if axes.batch is None:
+            yield (
+                f"no axis of {name!r} can count rows: a session holds all of it, and runs alone."
+            )
 
 
 def _evidence(found: Finding, reasons: Sequence[str]) -> tuple[str, ...]:

@@ -116,7 +116,9 @@ class Workshop:
             except (ModelFileError, TrialError) as error:
                 problem = str(error)
                 continue
-            whole = Report((*report.checks, *checks), report.notes)
+            # What `verify` can't see in a graph of one step, the original beside it shows.
+            notes = report.notes if canonical.time else ()
+            whole = Report((*report.checks, *checks), notes)
             if whole.passed:
                 if verdict.works and most == 1:
                     told = f"rows alone are right, ragged batches are not: {problem}"
