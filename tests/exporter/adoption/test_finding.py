@@ -318,3 +318,15 @@ def test_the_proposal_can_be_declined_and_stated(tmp_path):
     assert "--state h0=hn:1 --state c0=cn:1" in report.command
     report, _ = adopted(lstm_step(), tmp_path, stated("h0=hn:1", "c0=cn:1"))
     assert not report.proposal.proposed
+
+
+def test_an_input_that_goes_on_in_an_answer_is_no_state(tmp_path):
+    """A connection past the network: each element of x moves one of y, as a cell state would."""
+    model = graph(
+        """g (float[B,4] x, float[B,4] u, float[B,4] h)
+            => (float[B,4] y, float[B,4] h_out) {
+            w = MatMul(u, W)  r = MatMul(h, R)  s = Add(w, r)  h_out = Tanh(s)  y = Add(x, h_out)
+        }""",
+        {"R": random(4, 4), "W": random(4, 4, seed=1)},
+    )
+    assert pairs_of(adopted(model, tmp_path)[0]) == {"h": "h_out"}
