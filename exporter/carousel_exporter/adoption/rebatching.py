@@ -5,8 +5,9 @@ Each form is only offered; whether its rows are right is for numbers to say.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,19 +56,28 @@ def forms(
 
 
 def _readings(wiring: Wiring) -> Iterator[Wiring]:
-    """Yield the wiring, and others in which axes of 1 change their parts."""
+    """Yield the wiring, and others in which axes of 1 change their parts.
+
+    States, tensors with a time axis of 1, and others are each read in one way at a time.
+    """
     seen: list[Wiring] = []
-    for of_states in range(3):
-        for of_rest in range(2):
-            reading = replace(
-                wiring,
-                states={n: _reread(a, of_states) for n, a in wiring.states.items()},
-                inputs={n: _reread(a, of_rest) for n, a in wiring.inputs.items()},
-                outputs={n: _reread(a, of_rest) for n, a in wiring.outputs.items()},
-            )
-            if reading not in seen:
-                seen.append(reading)
-                yield reading
+    for of_states, of_steps, of_rest in itertools.product(range(3), range(2), range(2)):
+
+        def reread(tensors: Mapping[str, Axes], timed: int, rest: int) -> dict[str, Axes]:
+            return {
+                name: _reread(axes, rest if axes.time is None else timed)
+                for name, axes in tensors.items()
+            }
+
+        reading = replace(
+            wiring,
+            states=reread(wiring.states, of_states, of_states),
+            inputs=reread(wiring.inputs, of_steps, of_rest),
+            outputs=reread(wiring.outputs, of_steps, of_rest),
+        )
+        if reading not in seen:
+            seen.append(reading)
+            yield reading
 
 
 def _reread(axes: Axes, choice: int) -> Axes:
