@@ -132,22 +132,22 @@ def test_marks_stay_beside_checkpoints(store):
 
 
 def test_large_batches(store):
-    ids = [f"s{number}" for number in range(700)]
-    data = [bytes([number % 256]) * (3000 + number) for number in range(700)]
-    assert create(store, A, *ids) == [1] * 700
+    ids = [f"s{number}" for number in range(300)]
+    data = [bytes([number % 256]) * (3000 + number) for number in range(300)]
+    assert create(store, A, *ids) == [1] * 300
     rows = [
         (name, 1 if number % 3 else 0, at(number, blob))
         for number, (name, blob) in enumerate(zip(ids, data, strict=True))
     ]
-    assert store.save(saves(*rows), A) == [number % 3 > 0 for number in range(700)]
+    assert store.save(saves(*rows), A) == [number % 3 > 0 for number in range(300)]
     found = store.load(ids)
     assert [r.checkpoints for r in found] == [
-        (at(number, data[number]),) if number % 3 else () for number in range(700)
+        (at(number, data[number]),) if number % 3 else () for number in range(300)
     ]
     assert store.claim(ids, A) == [Record(r.id, r.header, 2, r.checkpoints) for r in found]
-    assert store.release(ids, [2] * 700) == [True] * 700
-    assert store.delete(ids, [2] * 700) == [True] * 700
-    assert store.load(ids) == [None] * 700
+    assert store.release(ids, [2] * 300) == [True] * 300
+    assert store.delete(ids, [2] * 300) == [True] * 300
+    assert store.load(ids) == [None] * 300
 
 
 def test_nobody_takes_over_from_the_living(world):
