@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,6 +28,8 @@ from carousel_exporter.errors import ModelFileError
 #: Rows of the run beside a run of one, and steps: numbers that are seldom a dimension by chance.
 _ROWS: Final = 3
 _STEPS: Final = 5
+#: Readings that are tried; each costs some runs.
+_MOST_READINGS: Final = 24
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,32 @@ def forms(
 def _readings(wiring: Wiring) -> Iterator[Wiring]:
     """Yield the wiring, and others in which axes of 1 change their parts.
 
-    States, tensors with a time axis of 1, and others are each read in one way at a time.
+    Tensors of one kind and rank are read alike: states, those with a time axis of 1, others.
     """
+    tensors = {"states": wiring.states, "inputs": wiring.inputs, "outputs": wiring.outputs}
+    groups = {_group(kind, axes): 2 for kind, named in tensors.items() for axes in named.values()}
+    groups |= {group: group[1] for group in groups if group[0] == "states"}
     seen: list[Wiring] = []
-    for of_states, of_steps, of_rest in itertools.product(range(3), range(2), range(2)):
-
-        def reread(tensors: Mapping[str, Axes], timed: int, rest: int) -> dict[str, Axes]:
-            return {
-                name: _reread(axes, rest if axes.time is None else timed)
-                for name, axes in tensors.items()
-            }
-
+    for choice in itertools.product(*(range(count) for count in groups.values())):
+        chosen = dict(zip(groups, choice, strict=True))
+        read = {
+            kind: {name: _reread(axes, chosen[_group(kind, axes)]) for name, axes in named.items()}
+            for kind, named in tensors.items()
+        }
         reading = replace(
-            wiring,
-            states=reread(wiring.states, of_states, of_states),
-            inputs=reread(wiring.inputs, of_steps, of_rest),
-            outputs=reread(wiring.outputs, of_steps, of_rest),
+            wiring, states=read["states"], inputs=read["inputs"], outputs=read["outputs"]
         )
         if reading not in seen:
             seen.append(reading)
             yield reading
+        if len(seen) == _MOST_READINGS:
+            return
+
+
+def _group(kind: str, axes: Axes) -> tuple[str, int]:
+    if kind == "states":
+        return kind, len(axes.dims)
+    return "rest" if axes.time is None else "steps", len(axes.dims)
 
 
 def _reread(axes: Axes, choice: int) -> Axes:
