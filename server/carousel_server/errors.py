@@ -34,6 +34,8 @@ def shown(name: str) -> str:
 class CarouselError(Exception):
     """Base of everything that the server refuses or fails at, in words for the one who asked."""
 
+    retry_after_ms = 0  # when the same may be asked again; 0: not said
+
 
 class InvalidRequest(CarouselError):
     """The request can't be carried out by anybody: it says what was expected and what came."""
@@ -84,7 +86,7 @@ class SessionExists(CarouselError):
     """A session of that id is open."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"a session {name!r} is open here; attach to it, or choose another id")
+        super().__init__(f"a session {name!r} is open already; attach to it, or choose another id")
         self.id = name
 
 
@@ -117,6 +119,8 @@ class SessionsMoved(CarouselError):
 class StoreAway(CarouselError):
     """The store of sessions does not answer."""
 
+    retry_after_ms = 500
+
     def __init__(self) -> None:
         super().__init__("the store of sessions does not answer; try again")
 
@@ -128,6 +132,7 @@ class TakeOverWaits(CarouselError):
         super().__init__(
             f"sessions can be taken over when the store has answered for {seconds:g} s; try again"
         )
+        self.retry_after_ms = max(1, round(seconds * 1000 / 4))
 
 
 class SnapshotMismatch(CarouselError):

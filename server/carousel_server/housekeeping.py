@@ -10,6 +10,7 @@ from carousel_server.catalog import Catalog, Served
 from carousel_server.engine import controls, transfers
 from carousel_server.errors import ModelUnloaded
 from carousel_server.keeping.keeping import Keeping
+from carousel_server.keeping.verifying import verify
 from carousel_server.settings import Settings
 
 _SWEEP_SECONDS = 1.0
@@ -17,7 +18,7 @@ _LOOKS = 4  # for sessions to save, in the time after which they are due
 
 
 class Housekeeping:
-    """Two tasks of the event loop."""
+    """Tasks of the event loop."""
 
     def __init__(self, settings: Settings, catalog: Catalog, keeping: Keeping) -> None:
         self._park = settings.park_after
@@ -27,9 +28,13 @@ class Housekeeping:
         self._keeping = keeping
         self._tasks: list[asyncio.Task[None]] = []
 
+    def verify(self) -> None:
+        """Find out which sessions others have taken over."""
+        self._tasks.append(asyncio.create_task(verify(self._keeping, self._catalog.all())))
+
     def start(self) -> None:
         """Begin."""
-        self._tasks = [asyncio.create_task(self._save_late())]
+        self._tasks.append(asyncio.create_task(self._save_late()))
         if self._park or self._expire:
             self._tasks.append(asyncio.create_task(self._sweep()))
 
@@ -38,16 +43,14 @@ class Housekeeping:
         for task in self._tasks:
             task.cancel()
 
-    def verify(self) -> None:
-        """Save whatever has changed, at once: what others have by now shows."""
-        for model in self._catalog.all():
-            model.driver.post(transfers.SaveChanged(), lambda _: None)
-
     async def _save_late(self) -> None:
         while True:
             await asyncio.sleep(self._save_seconds / _LOOKS)
             for model in self._catalog.all():
-                model.driver.post(transfers.SaveLate(), lambda _: None)
+                with suppress(ModelUnloaded):
+                    # In parts: ticks come between them.
+                    while await model.driver.control(transfers.SaveLate()):
+                        pass
 
     async def _sweep(self) -> None:
         limits = (limit / 2 for limit in (self._park, self._expire) if limit)

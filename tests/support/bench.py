@@ -61,8 +61,9 @@ class Bench:
         observer: Any = None,
         directory: Directory | None = None,
         clock: Callable[[], float] | None = None,
+        keeper: Any = None,
         number: int = 3,
-        **limits: int,
+        **limits: Any,
     ) -> None:
         self.runner = runner or RecurrenceRunner()
         self._streams = 0
@@ -73,6 +74,7 @@ class Bench:
             directory=Directory(100) if directory is None else directory,
             limits=EngineLimits(**limits),
             observer=observer or Observer(),
+            keeper=keeper,
             clock=clock or self.clock,
         )
 
@@ -114,6 +116,7 @@ class Bench:
         chunks: dict[int, Any] | Sequence[tuple[int, Any]],
         *,
         first_step: Sequence[int] | None = None,
+        delivered: Sequence[int] | None = None,
         timeout: float = math.inf,
         whole: bool = False,
         stream: int | None = None,
@@ -124,6 +127,7 @@ class Bench:
         batch, message = batch_of(
             list(chunks.items()) if isinstance(chunks, dict) else chunks,
             first_step=first_step,
+            delivered=delivered,
             deadline=self.clock.now + timeout,
             whole=whole,
             stream=-self._streams if stream is None else stream,

@@ -22,6 +22,7 @@ class Message:
         self.retry_after_ms = 0
         self.status: dict[int, RowStatus] = {}
         self.applied: dict[int, int] = {}
+        self.durable: dict[int, int] = {}
         self.lengths: dict[int, int] = {}
         self.outputs: dict[int, np.ndarray] = {}
         self.errors: dict[int, str] = {}
@@ -34,6 +35,7 @@ class Message:
         counts = np.frombuffer(answer.applied, "<u8")
         lengths = np.frombuffer(answer.lengths, "<u4")
         assert len(answer.durable) == len(answer.applied)
+        self.durable.update(zip(rows, np.frombuffer(answer.durable, "<u8").tolist(), strict=True))
         outputs = [np.frombuffer(data).reshape(-1, 2) for data in answer.outputs]
         values = outputs[0] if outputs else np.empty((0, 2))
         assert count == len(status) == len(counts) == len(lengths)
@@ -59,6 +61,7 @@ def batch_of(
     rows: Sequence[tuple[int, Any]],
     *,
     first_step: Sequence[int] | None = None,
+    delivered: Sequence[int] | None = None,
     deadline: float = math.inf,
     whole: bool = False,
     stream: int = 0,
@@ -79,6 +82,7 @@ def batch_of(
         inputs=tuple(inputs),
         lengths=b"" if (lengths == 1).all() else lengths.astype("<u4").tobytes(),
         first_step=b"" if first_step is None else np.array(first_step, "<u8").tobytes(),
+        delivered=b"" if delivered is None else np.array(delivered, "<u8").tobytes(),
         deadline=deadline,
         whole=whole,
         stream=stream,

@@ -15,6 +15,7 @@ _WORDS = {
     "elsewhere",
     RowStatus.NOT_FOUND: "no session has this handle",
     RowStatus.EXPIRED: "the session was idle for too long and is gone",
+    RowStatus.MOVED: "another server has the session, or may take it up; attach to it again",
     RowStatus.DUPLICATE: "the handle stands in an earlier row of this message; join their chunks",
 }
 

@@ -66,11 +66,12 @@ class Attached:
     handles: NDArray[np.uint64]
     applied: IntColumn
     durable: IntColumn
+    owed: NDArray[np.bool_]  # whether the store may still have steps that were taken back
 
 
 def _attached(sessions: Sessions, entries: IntColumn) -> Attached:
-    table = sessions.table
-    return Attached(table.handles(entries), table.applied[entries], table.durable[entries])
+    table, owed = sessions.table, sessions.checkpoints.owed[entries]
+    return Attached(table.handles(entries), table.applied[entries], table.durable[entries], owed)
 
 
 @dataclass(eq=False, slots=True)

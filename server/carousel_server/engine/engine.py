@@ -302,7 +302,7 @@ class Engine:
         if stepped is not None:
             self._held.hold(answers)
             gathered = self.sessions.checkpoints.gather(stepped)
-            self._keeper.keep(gathered, self._held.let_go)
+            self._keeper.keep(gathered, partial(self._held.let_go, gathered.handles))
             answers = []
         return self._held.join(answers)
 

@@ -10,7 +10,12 @@ from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import SessionTable
 
-_INVALID_HANDLE = (RowStatus.STALE_HANDLE, RowStatus.NOT_FOUND, RowStatus.EXPIRED)
+_INVALID_HANDLE = (
+    RowStatus.STALE_HANDLE,
+    RowStatus.NOT_FOUND,
+    RowStatus.EXPIRED,
+    RowStatus.MOVED,
+)
 
 
 def finish(cohort: Cohort, table: SessionTable, rows: IntColumn) -> None:
@@ -57,6 +62,7 @@ def _why(cohort: Cohort, table: SessionTable, row: int, detail: str) -> str:
         RowStatus.STALE_HANDLE: "the handle became invalid while the row was queued: the session "
         "was closed, or attached elsewhere",
         RowStatus.EXPIRED: "the session was idle for too long and is gone",
+        RowStatus.MOVED: "the session left this server while the row was queued; attach again",
         RowStatus.DEADLINE: f"the message's time ran out; the session is at step {applied}",
         RowStatus.NUMERIC_FAULT: "the model's new state or output is not finite; the session "
         f"stays at step {applied}",

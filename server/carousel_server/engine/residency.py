@@ -50,6 +50,11 @@ class Residency:
         self.states = runner.spec.states
         self._initial = {state.name: state.initial for state in runner.spec.states}
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one session's states."""
+        return sum(state.nbytes for state in self.states)
+
     def bring(self, entries: IntColumn) -> None:
         """See to it that sessions have slots; each entry once, and no more than there are slots."""
         slots = self._table.slot[entries]

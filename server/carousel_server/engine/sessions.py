@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine.checkpoints import (
-    NOT_COUNTED,
     Checkpoints,
     Gathered,
     Keeper,
@@ -42,12 +41,14 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where sessions come from that go on with states of before; columns of N."""
+    """Where sessions come from; columns of N."""
 
     applied: IntColumn  # steps that the states have taken in
-    tokens: IntColumn | None = None  # of sessions that come from the store
-    opened: NDArray[np.float64] | None = None  # seconds since the epoch
-    initial: NDArray[np.bool_] | None = None  # whether they began with the model's initial state
+    tokens: IntColumn  # with which they may be written to the store
+    stored: bool = False  # whether they come from the store
+    opened: NDArray[np.float64] | None = None  # seconds since the epoch; None: now
+    #: Whether they began with the model's initial state; None: those without states do.
+    initial: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ class Ended:
 
     ids: list[str]
     tokens: list[int]
-    counted: list[bool]  # whether their clients count what is delivered
+    stored: list[bool]  # whether the store may have heard of them
 
     def only(self, ids: Collection[str]) -> Ended:
         """Return those of some ids."""
         rows = [row for row, name in enumerate(self.ids) if name in ids]
-        columns: tuple[list[Any], ...] = (self.ids, self.tokens, self.counted)
+        columns: tuple[list[Any], ...] = (self.ids, self.tokens, self.stored)
         return Ended(*([column[row] for row in rows] for column in columns))
 
 
@@ -107,7 +108,7 @@ class Sessions:
         Args:
             ids: the sessions' ids.
             states: `[N, ...]` by name; states not named begin as the model says.
-            origin: of sessions that do not begin now, where they come from.
+            origin: where they come from; None: they begin, and no store knows of them.
 
         Raises:
             NoRoom: there are as many sessions as there may be.
@@ -121,13 +122,13 @@ class Sessions:
         except Exception:
             self.table.remove(entries, RowStatus.NOT_FOUND)
             raise
-        origin = origin or Origin(np.zeros(len(ids), np.int64))
+        origin = origin or Origin(np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64))
         self.table.applied[entries] = origin.applied
         if origin.opened is not None:
             self.table.opened[entries] = origin.opened
         self.residency.begin(entries, states)
         initial = not states if origin.initial is None else origin.initial
-        self.checkpoints.begin(entries, origin.tokens, initial=initial)
+        self.checkpoints.begin(entries, origin.tokens, initial=initial, stored=origin.stored)
         self._observer.opened(len(ids))
         return entries
 
@@ -167,7 +168,7 @@ class Sessions:
         self.table.applied[entries] = applied
         self.table.barrier[entries] = 0
         self.checkpoints.put_back(entries)
-        return self.checkpoints.gather(entries)
+        return self.checkpoints.gather(entries, surely=False)
 
     def close(self, entries: IntColumn) -> Ended:
         """End sessions because their client said so."""
@@ -202,9 +203,9 @@ class Sessions:
 
     def ended(self, entries: IntColumn) -> Ended:
         """Return what the store must be told of sessions that end."""
-        checkpoints = self.checkpoints
-        counted = checkpoints.delivered[entries] != NOT_COUNTED
-        return Ended(self.ids(entries), checkpoints.token[entries].tolist(), counted.tolist())
+        known = self.checkpoints
+        tokens, stored = known.token[entries].tolist(), known.stored[entries].tolist()
+        return Ended(self.ids(entries), tokens, stored)
 
     def info(self, entries: IntColumn) -> list[SessionInfo]:
         """Return what is told of sessions."""

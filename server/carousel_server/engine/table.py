@@ -107,6 +107,11 @@ class SessionTable:
         self._handle[entries] = self._current(entries)
         self.epoch += 1
 
+    def is_open(self, entries: IntColumn) -> NDArray[np.bool_]:
+        """Return which entries have a session."""
+        there: NDArray[np.bool_] = self._handle[entries] != _NO_HANDLE
+        return there
+
     def handles(self, entries: IntColumn) -> NDArray[np.uint64]:
         """Return the valid handles of entries."""
         return self._handle[entries]

@@ -17,6 +17,9 @@ from carousel_server.engine.sessions import Ended, Sessions
 
 _NONE = np.zeros(0, np.int64)
 
+#: The place where sessions begin: their model's initial state.
+BEGINNING = Mark(0, {})
+
 
 def copy_out(handles: NDArray[np.uint64]) -> ByHandle[Gathered]:
     """Return the call that copies the states of sessions; they count as saved nowhere."""
@@ -32,6 +35,7 @@ def mark(handles: NDArray[np.uint64], name: str) -> ByHandle[Gathered]:
 
     def act(sessions: Sessions, entries: IntColumn) -> Gathered:
         gathered = sessions.checkpoints.read(entries, mark=name)
+        sessions.checkpoints.stored[entries] |= gathered.matters
         sessions.marks.put(entries, name, gathered.steps, gathered.states)
         return gathered
 
@@ -56,15 +60,32 @@ def rewind_to_mark(handles: NDArray[np.uint64], name: str) -> ByHandle[Rewound]:
     return ByHandle(handles, act)
 
 
-def put_back(handles: NDArray[np.uint64], places: Sequence[Mark | None]) -> ByHandle[Rewound]:
+def put_back(
+    handles: NDArray[np.uint64], places: Sequence[Mark | None], *, or_begin: bool = False
+) -> ByHandle[Rewound]:
     """Return the call that puts sessions to states that were kept; None: to nowhere.
 
-    `places` are those of the handles, in order. A place without states is the initial one.
+    `places` are those of the handles, in order. A place without states is the initial one; with
+    `or_begin` the sessions that began there go back to it where they have no other place.
     """
 
     def act(sessions: Sessions, entries: IntColumn) -> Rewound:
         by_entry = dict(zip(sessions.table.resolve(handles)[0].tolist(), places, strict=True))
-        return _put_back(sessions, entries, [by_entry[entry] for entry in entries.tolist()])
+        began = sessions.checkpoints.began_as_model(entries) & or_begin
+        chosen = [
+            by_entry[entry] or (BEGINNING if begin else None)
+            for entry, begin in zip(entries.tolist(), began.tolist(), strict=True)
+        ]
+        return _put_back(sessions, entries, chosen)
+
+    return ByHandle(handles, act)
+
+
+def begun(handles: NDArray[np.uint64]) -> ByHandle[Gathered]:
+    """Return the call that copies the states that sessions begin with, to be saved."""
+
+    def act(sessions: Sessions, entries: IntColumn) -> Gathered:
+        return sessions.checkpoints.gather(entries)
 
     return ByHandle(handles, act)
 
@@ -130,6 +151,7 @@ class SetTokens:
         """Note them."""
         entries, status = sessions.table.resolve(self.handles)
         sessions.checkpoints.token[entries[status == 0]] = self.tokens[status == 0]
+        sessions.checkpoints.stored[entries[status == 0]] = True
 
 
 @dataclass(eq=False, slots=True)
@@ -140,22 +162,25 @@ class SaveLate:
         """Wait for nobody."""
         return _NONE
 
-    def run(self, sessions: Sessions) -> None:
-        """Gather them."""
-        sessions.checkpoints.save_late()
+    def run(self, sessions: Sessions) -> bool:
+        """Gather some of them; return whether more are due."""
+        return sessions.checkpoints.save_late()
 
 
 @dataclass(eq=False, slots=True)
-class SaveChanged:
-    """Saves every session that has taken in a step since it last was."""
+class Gather:
+    """Copies the states of the sessions of some ids, to be saved; gives None where none is here."""
+
+    ids: Sequence[str]
 
     def prepare(self, sessions: Sessions) -> IntColumn:  # noqa: ARG002 - as they are now
         """Wait for nobody."""
         return _NONE
 
-    def run(self, sessions: Sessions) -> None:
+    def run(self, sessions: Sessions) -> Gathered | None:
         """Gather them."""
-        sessions.checkpoints.save_changed(sessions.table.entries())
+        entries = sessions.find_open(self.ids)
+        return sessions.checkpoints.gather(entries) if len(entries) else None
 
 
 @dataclass(eq=False, slots=True)

@@ -1,9 +1,9 @@
 """One thread that talks to the store, so that nobody else has to wait for it.
 
 There are two queues. *Writes* are carried out in order, and again until the store has taken them:
-while it is away they wait, up to a bound in bytes. *Questions* come before them, and fail at once
-where the store is away: somebody waits for the answer. Checkpoints of many small ticks that wait
-together are written together.
+while it is away they wait; whoever makes them stops at a bound in bytes. *Questions* come before
+them, and fail at once where the store is away: somebody waits for the answer. Checkpoints of many
+small ticks that wait together are written together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -23,7 +25,10 @@ from carousel_server.store.interface import Owner, Saves, Store, StoreUnavailabl
 
 _Result = TypeVar("_Result")
 
+# Questions wait for the write that is under way, and a write for so many questions at most.
 _ROWS_AT_ONCE = 4096
+_BYTES_AT_ONCE = 8 << 20
+_QUESTIONS_AT_ONCE = 16
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts
 
 
@@ -67,7 +72,11 @@ class Keeper:
         self._writes: deque[_Write] = deque()
         self._nbytes = 0
         self._away = ""  # why the store does not answer
+        self._asked = 0  # questions since the last write
+        self._pause = 0.0  # seconds till the next attempt to write
+        self._resume_at = 0.0  # when that is
         self._stopping = False
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._thread.start()
 
@@ -112,6 +121,8 @@ class Keeper:
         """
         future: asyncio.Future[_Result] = self._loop.create_future()
         with self._changed:
+            if self._ended:
+                raise StoreUnavailable("this server is going down")
             self._questions.append(_Question(ask, future))
             self._changed.notify()
         return await future
@@ -131,23 +142,28 @@ class Keeper:
             self._changed.notify()
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            with self._changed:
-                while not (self._questions or self._writes or self._stopping):
-                    self._changed.wait()
-                question = self._questions.popleft() if self._questions else None
-                if not (question or self._writes):
-                    return
-            if question:
-                self._ask(question)
-            elif self._write():
-                pause = _FIRST_PAUSE
+        while (next_ := self._next()) is not None:
+            if isinstance(next_, _Question):
+                self._ask(next_)
             else:
-                with self._changed:
-                    if not self._questions:
-                        self._changed.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                self._write(next_)
+
+    def _next(self) -> _Question | list[_Write] | None:
+        """Wait for what is to be done next, and return it; None: all is done, and no more comes."""
+        with self._changed:
+            while True:
+                wait = self._resume_at - time.monotonic()
+                may_write = bool(self._writes) and wait <= 0
+                if self._questions and not (may_write and self._asked >= _QUESTIONS_AT_ONCE):
+                    self._asked += 1
+                    return self._questions.popleft()
+                if may_write:
+                    self._asked = 0
+                    return self._next_batch()
+                if self._stopping and not self._writes:
+                    self._ended = True
+                    return None
+                self._changed.wait(wait if self._writes else None)
 
     def _ask(self, question: _Question) -> None:
         try:
@@ -165,17 +181,22 @@ class Keeper:
             if not question.answer.done():
                 tell(what)
 
-        self._loop.call_soon_threadsafe(on_loop)
+        self._tell(on_loop)
 
-    def _write(self) -> bool:
-        """Carry out what waits longest; return whether the store took it."""
-        batch = self._next_batch()
+    def _tell(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the server has gone, and what waited for the store is lost
+            self._loop.call_soon_threadsafe(call)
+
+    def _write(self, batch: list[_Write]) -> None:
+        """Carry out what waits longest, or put it off."""
         began = time.monotonic()
         try:
             results = self._carry_out(batch)
-        except StoreUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - this thread must go on: much waits for it
             self._note_away(error)
-            return False
+            self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self._resume_at = time.monotonic() + self._pause
+            return
         self._note_back()
         with self._changed:
             for write in batch:
@@ -185,21 +206,20 @@ class Keeper:
         if rows:
             kept = sum(map(sum, results))
             self._observer.saved(kept, rows - kept, time.monotonic() - began)
-        self._loop.call_soon_threadsafe(_tell, batch, results)
-        return True
+        self._tell(partial(_say, batch, results))
 
     def _next_batch(self) -> list[_Write]:
         """Return the first write, and those behind it that can be written with it."""
         batch: list[_Write] = []
-        rows = 0
-        with self._changed:
-            for write in self._writes:
-                rows += write.rows
-                if batch and (write.saves is None or rows > _ROWS_AT_ONCE):
-                    break
-                batch.append(write)
-                if write.saves is None:
-                    break
+        rows = nbytes = 0
+        for write in self._writes:
+            rows, nbytes = rows + write.rows, nbytes + write.nbytes
+            full = rows > _ROWS_AT_ONCE or nbytes > _BYTES_AT_ONCE
+            if batch and (full or write.saves is None):
+                break
+            batch.append(write)
+            if write.saves is None:
+                break
         return batch
 
     def _carry_out(self, batch: list[_Write]) -> list[list[bool]]:
@@ -214,20 +234,26 @@ class Keeper:
             begin += len(part)
         return results
 
-    def _note_away(self, error: StoreUnavailable) -> None:
+    def _note_away(self, error: Exception) -> None:
         if not self._away:
-            log.get().error("the store does not answer; sessions are not saved", why=str(error))
-        self._away = str(error)
+            known = isinstance(error, StoreUnavailable)
+            log.get().error(
+                "the store does not answer; sessions are not saved",
+                why=str(error),
+                exc_info=None if known else error,
+            )
+        self._away = str(error) or repr(error)
         self._observer.store_is(up=False)
 
     def _note_back(self) -> None:
         if self._away:
             log.get().info("the store answers again", waiting_bytes=self._nbytes)
         self._away = ""
+        self._pause = self._resume_at = 0.0
         self._observer.store_is(up=True)
 
 
-def _tell(batch: list[_Write], results: list[list[bool]]) -> None:
+def _say(batch: list[_Write], results: list[list[bool]]) -> None:
     for write, result in zip(batch, results, strict=True):
         write.done(result)
 

@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carousel_server import log
-from carousel_server.engine.checkpoints import NOT_COUNTED, Gathered, Kept
+from carousel_server.engine.checkpoints import NO_TOKEN, Gathered, Kept
 from carousel_server.engine.driver import Driver
 from carousel_server.engine.sessions import Ended
 from carousel_server.engine.transfers import Acknowledge
 from carousel_server.errors import CarouselError, StoreAway, TakeOverWaits
 from carousel_server.keeping.keeper import Keeper
 from carousel_server.keeping.lease import Lease
+from carousel_server.keeping.passage import Passage
 from carousel_server.keeping.records import Recorder
-from carousel_server.store.interface import Birth, Held, Owner, Record, Store, StoreUnavailable
+from carousel_server.keeping.tokens import LateTokens
+from carousel_server.store.interface import (
+    Birth,
+    Held,
+    Owner,
+    Record,
+    Saves,
+    Store,
+    StoreUnavailable,
+)
 
 # What a client waits for is not worth waiting longer for; it is written later.
 _PATIENCE_SECONDS = 5.0
@@ -26,9 +38,10 @@ _PATIENCE_SECONDS = 5.0
 class EngineKeeper:
     """Takes what one engine gathers to the keeper, and the news back; see `engine.Keeper`."""
 
-    def __init__(self, keeper: Keeper, recorder: Recorder) -> None:
+    def __init__(self, keeper: Keeper, recorder: Recorder, late: LateTokens) -> None:
         self.recorder = recorder
         self._keeper = keeper
+        self._late = late
         self._driver: Driver | None = None
 
     def connect(self, driver: Driver) -> None:
@@ -62,11 +75,15 @@ class EngineKeeper:
         self, gathered: Gathered, then: Kept | None, future: asyncio.Future[list[bool]] | None
     ) -> None:
         self._keeper.save(
-            partial(self.recorder.saves, gathered),
+            partial(self._saves, self.recorder, gathered),
             rows=len(gathered.ids),
             nbytes=gathered.nbytes,
             done=partial(self._tell, gathered, then, future),
         )
+
+    def _saves(self, recorder: Recorder, gathered: Gathered) -> Saves:
+        tokens = self._late.known(gathered.ids, gathered.tokens.tolist())
+        return recorder.saves(gathered, tokens)
 
     def _tell(
         self,
@@ -103,6 +120,10 @@ class Keeping:
         self._owner = owner
         self._keeper = keeper
         self._lease = lease
+        self._late = LateTokens()
+        self._tokens = count(1)
+        self.passage = Passage()
+        self._verified = 0  # lapses of the lease
 
     @property
     def waiting_bytes(self) -> int:
@@ -111,19 +132,47 @@ class Keeping:
 
     def for_engine(self, recorder: Recorder) -> EngineKeeper:
         """Return the keeper of one engine."""
-        return EngineKeeper(self._keeper, recorder)
+        return EngineKeeper(self._keeper, recorder, self._late)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether others may have taken sessions over, and the store could say so."""
+        lease = self._lease
+        if lease is None or self._keeper.is_away:
+            return False
+        return not lease.is_held or lease.lapses != self._verified
+
+    @property
+    def lapses(self) -> int:
+        """How often the lease was found to have run out."""
+        return self._lease.lapses if self._lease else 0
+
+    def verified(self, lapses: int) -> None:
+        """Note that the store was asked about every session after so many lapses."""
+        self._verified = lapses
+
+    def first_tokens(self, sessions: int) -> NDArray[np.int64]:
+        """Return the tokens of new sessions, before they have records.
+
+        In a store that nobody else has, records are made with the first checkpoint: a session must
+        not take its id's last one's for its own.
+        """
+        if self.shared:
+            return np.full(sessions, NO_TOKEN, np.int64)
+        return np.fromiter(self._tokens, np.int64, sessions)
 
     def wants(self, gathered: Gathered) -> bool:
         """Whether the store should have these sessions."""
-        return self.shared or bool((gathered.delivered != NOT_COUNTED).any())
+        return self.shared or gathered.matters
 
     async def create(
         self, recorder: Recorder, ids: Sequence[str], opened: float, begun: Gathered | None
-    ) -> list[int]:
+    ) -> list[int] | None:
         """Make records of new sessions, and return their tokens; 0 for an id that is taken.
 
-        `begun` are their states where they are not the model's own. While the store is away nothing
-        is made, and nothing refused: the record is made with the first checkpoint.
+        `begun` are their states where they are not the model's own. None: the store is away. The
+        records are made later, and sessions whose ids turn out to be taken are given up when they
+        are to be saved.
         """
         header = recorder.header(opened, initial=begun is None)
         checkpoints = recorder.checkpoints(begun) if begun else [None] * len(ids)
@@ -131,7 +180,15 @@ class Keeping:
         try:
             return await self._keeper.ask(lambda store: store.create(births, self._owner))
         except StoreUnavailable:
-            return [1] * len(ids)
+            self._keeper.write(partial(self._create_late, births), lambda _: None)
+            return None
+
+    def _create_late(self, births: Sequence[Birth], store: Store) -> list[bool]:
+        tokens = store.create(births, self._owner)
+        self._late.note(births, tokens)
+        if taken := tokens.count(0):
+            log.get().warning("ids of sessions were taken already", sessions=taken)
+        return [token > 0 for token in tokens]
 
     async def claim(
         self, ids: Sequence[str], delivered: Sequence[int] | None
@@ -164,18 +221,24 @@ class Keeping:
 
     async def delete(self, ended: Ended) -> None:
         """Remove the records of sessions that ended; later, where the store is away."""
-        ids, tokens = ended.ids, ended.tokens
-        if not self.shared:
-            # Without anybody who counts there is no record.
-            counted = np.flatnonzero(ended.counted).tolist()
-            ids, tokens = [ids[row] for row in counted], [tokens[row] for row in counted]
+        rows = [row for row, stored in enumerate(ended.stored) if stored]
+        ids, tokens = [ended.ids[row] for row in rows], [ended.tokens[row] for row in rows]
         if ids:
-            await self._written(lambda store: store.delete(ids, tokens))
+            await self._written(partial(self._delete, ids, tokens))
+
+    def _delete(self, ids: Sequence[str], tokens: Sequence[int], store: Store) -> list[bool]:
+        deleted = store.delete(ids, self._late.known(ids, tokens))
+        self._late.forget(ids)
+        return deleted
 
     async def release(self, ended: Ended) -> None:
         """Let others claim sessions that were given up; later, where the store is away."""
         if self.shared and ended.ids:
-            await self._written(lambda store: store.release(ended.ids, ended.tokens))
+            await self.release_some(ended.ids, ended.tokens)
+
+    async def release_some(self, ids: Sequence[str], tokens: Sequence[int]) -> None:
+        """Let others claim sessions; later, where the store is away."""
+        await self._written(lambda store: store.release(ids, self._late.known(ids, tokens)))
 
     async def stop(self, seconds: float) -> None:
         """Write what waits, for so long at most, and give the lease back."""

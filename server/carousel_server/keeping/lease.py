@@ -54,6 +54,7 @@ class Lease:
         self._stopping = threading.Event()
         self._renewed = -float("inf")  # when it was last renewed
         self._unbroken = float("inf")  # since when the store has always answered
+        self.lapses = 0  # how often it was found to have run out
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     @property
@@ -96,8 +97,9 @@ class Lease:
             self._unbroken = float("inf")
             return
         # The store began to count at some time between then and now.
-        lapsed = before - self._renewed >= self.seconds
+        lapsed = self._clock() - self._renewed >= self.seconds
         first = self._renewed == -float("inf")
+        self.lapses += lapsed and not first
         if lapsed or self._unbroken == float("inf"):
             self._unbroken = before
         self._renewed = before

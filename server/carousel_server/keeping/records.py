@@ -42,8 +42,8 @@ class Recorder:
             for row, step in enumerate(gathered.steps.tolist())
         ]
 
-    def saves(self, gathered: Gathered) -> Saves:
-        """Return what the store is to write."""
+    def saves(self, gathered: Gathered, tokens: Sequence[int]) -> Saves:
+        """Return what the store is to write, with these tokens."""
         return Saves(
             ids=gathered.ids,
             headers=[
@@ -52,7 +52,7 @@ class Recorder:
                     gathered.opened.tolist(), gathered.initial.tolist(), strict=True
                 )
             ],
-            tokens=gathered.tokens.tolist(),
+            tokens=tokens,
             delivered=gathered.delivered.tolist(),
             checkpoints=self.checkpoints(gathered),
             marks=[gathered.mark] * len(gathered.ids),
@@ -75,10 +75,9 @@ class Recorder:
             values = np.frombuffer(checkpoint.data, dtype, count, begin).reshape(shape)
             begin += values.nbytes
             states[name] = values
-        return Mark(
-            checkpoint.step,
-            {state.name: states[state.name].astype(state.dtype) for state in self.states},
-        )
+        with np.errstate(over="ignore"):  # it is a numeric fault of the next step
+            fitting = {s.name: states[s.name].astype(s.dtype) for s in self.states}
+        return Mark(checkpoint.step, fitting)
 
 
 def schema_of(states: Sequence[StateSpec]) -> str:

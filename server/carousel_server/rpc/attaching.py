@@ -8,7 +8,9 @@ the client sends the steps behind it again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,16 +24,16 @@ from carousel_server.engine.marks import Mark
 from carousel_server.engine.sessions import Origin
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import (
-    SessionExists,
     SessionNotFound,
     SessionsMoved,
     SnapshotMismatch,
+    StoreAway,
 )
 from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import place_to_go_on
+from carousel_server.keeping.verifying import verify_some
 from carousel_server.store.interface import Held, Record
 
-_BEGINNING = Mark(0, {})
 _NOWHERE = "no checkpoint at or before what was delivered"
 
 
@@ -67,29 +69,52 @@ class Attaching:
         """Take sessions up: all or none, or with `each` those that can be had.
 
         Raises:
+            ModelNotFound: there is no such model.
             SessionNotFound: without `each`, if one is nowhere.
             SessionsMoved: without `each`, if living servers have some.
+            SnapshotMismatch: a session was another version's, whose states differ.
+            NoRoom: there are as many sessions as there may be.
             StoreAway: the store does not answer, and is needed.
             TakeOverWaits: the store has not answered for long enough.
 
         """
-        moved = await self._take_over(name, ids, delivered, each=each)
-        model = self._model_of(name, ids)
-        taken = Taken.nothing(len(ids))
-        taken.moved = moved
-        if each:
-            here = [row for row, i in enumerate(ids) if self._directory.has(i, model.number)]
-            elsewhere = {session for session, _ in moved}
-            taken.status[[row for row, i in enumerate(ids) if i in elsewhere]] = RowStatus.MOVED
-        else:
-            if moved:
-                raise SessionsMoved(moved)
-            here = list(range(len(ids)))
-        if here:
-            await self._attach_here(model, ids, np.array(here), delivered, taken)
+        # A client that goes away half-way leaves no session with neither a place nor an owner.
+        return await asyncio.shield(self._attach(name, ids, delivered, each=each))
+
+    async def _attach(
+        self, name: str, ids: list[str], delivered: NDArray[np.int64] | None, *, each: bool
+    ) -> tuple[Served, Taken]:
+        self._catalog.find(name)
+        async with self._keeping.passage.of(ids):
+            await self._lay_doubts(name, ids)
+            moved = await self._take_over(name, ids, delivered, each=each)
+            model = self._model_of(name, ids)
+            taken = Taken.nothing(len(ids))
+            taken.moved = moved
+            if each:
+                here = [row for row, i in enumerate(ids) if self._directory.has(i, model.number)]
+                elsewhere = {session for session, _ in moved}
+                taken.status[[row for row, i in enumerate(ids) if i in elsewhere]] = RowStatus.MOVED
+            else:
+                if moved:
+                    raise SessionsMoved(moved)
+                here = list(range(len(ids)))
+            if here:
+                await self._attach_here(model, ids, np.array(here), delivered, taken)
         if not each and (lost := np.flatnonzero(taken.status)).size:
             raise SessionNotFound([ids[row] for row in lost.tolist()], _NOWHERE)
         return model, taken
+
+    async def _lay_doubts(self, name: str, ids: list[str]) -> None:
+        """Find out which of the sessions others may have taken over.
+
+        Where the store is away nobody can say it: then they go on here till it is back.
+        """
+        if not self._keeping.in_doubt:
+            return
+        with suppress(StoreAway):
+            for model in self._catalog.versions(name):
+                await verify_some(model, ids)
 
     async def _attach_here(
         self,
@@ -103,8 +128,16 @@ class Attaching:
         attached = await model.driver.control(controls.Attach(wanted))
         taken.handles[rows], taken.status[rows] = attached.handles, RowStatus.OK
         taken.applied[rows], taken.durable[rows] = attached.applied, attached.durable
-        if delivered is not None and len(back := rows[attached.applied > delivered[rows]]):
-            await self._go_back(model, ids, back, delivered, taken)
+        further = np.zeros(len(rows), np.bool_)
+        if delivered is not None:
+            further = attached.applied > delivered[rows]
+            if further.any():
+                await self._go_back(model, ids, rows[further], delivered, taken)
+        if len(owed := taken.handles[rows[attached.owed & ~further]]):
+            # They were put back before, and the store did not take it then.
+            acted = await model.driver.control(transfers.begun(owed))
+            if acted.value:
+                await model.keeper.kept(acted.value)
 
     async def _go_back(
         self,
@@ -120,18 +153,18 @@ class Attaching:
             _place(model, record, int(delivered[row]))
             for row, record in zip(rows.tolist(), records, strict=True)
         ]
-        control = transfers.put_back(taken.handles[rows], places)
+        control = transfers.put_back(taken.handles[rows], places, or_begin=True)
         acted = await model.driver.control(control)
-        taken.status[rows] = acted.status
         if acted.value is None:
-            return
-        found = acted.value.found
-        taken.status[rows[acted.status == 0][~found]] = RowStatus.NOT_FOUND
-        if len(acted.value.gathered.ids):
+            return  # they have left meanwhile, and whoever steps them hears of it
+        there = rows[acted.status == 0]
+        taken.status[there[~acted.value.found]] = RowStatus.NOT_FOUND
+        gathered = acted.value.gathered
+        if len(gathered.ids) and self._keeping.wants(gathered):
             # Before anybody goes on from there, the store must have forgotten what was further on.
-            await model.keeper.kept(acted.value.gathered)
-        good = rows[acted.status == 0][found]
-        taken.applied[good] = taken.durable[good] = acted.value.gathered.steps
+            await model.keeper.kept(gathered)
+        good = there[acted.value.found]
+        taken.applied[good] = taken.durable[good] = gathered.steps
 
     async def _take_over(
         self, name: str, ids: list[str], delivered: NDArray[np.int64] | None, *, each: bool
@@ -144,12 +177,20 @@ class Attaching:
             return []
         counts = None if delivered is None else delivered[absent].tolist()
         found = await self._keeping.claim([ids[row] for row in absent], counts)
-        records = [
+        claimed = [
             (record, count)
             for record, count in zip(found, counts or [None] * len(absent), strict=True)
             if isinstance(record, Record)
         ]
-        await self._adopt(name, records, each=each)
+        try:
+            await self._adopt(name, claimed, each=each)
+        finally:
+            # What can't go on here may do so elsewhere.
+            left = [record for record, _ in claimed if not self._directory.knows(record.id)]
+            if left:
+                await self._keeping.release_some(
+                    [record.id for record in left], [record.token for record in left]
+                )
         return [(held.id, held.owner.address) for held in found if isinstance(held, Held)]
 
     async def _adopt(
@@ -157,17 +198,29 @@ class Attaching:
     ) -> None:
         """Open claimed sessions here, where they can go on."""
         by_model: dict[int, list[tuple[Record, Mark]]] = {}
+        nowhere: list[str] = []
+        misfit: SnapshotMismatch | None = None
         for record, count in records:
-            model = self._model_for(name, record)
+            if record.header.model != name:
+                continue  # as if it were not there
+            try:
+                model = self._model_for(name, record)
+            except SnapshotMismatch as error:
+                misfit = misfit or error
+                continue
             place = _place(model, record, count)
-            if place is not None:
+            if place is None:
+                nowhere.append(record.id)
+            else:
                 by_model.setdefault(model.number, []).append((record, place))
-            elif not each:
-                raise SessionNotFound([record.id], _NOWHERE)
         for number, group in by_model.items():
             served = self._catalog.by_number(number)
             assert served is not None
             await self._open_claimed(served, group)
+        if misfit:
+            raise misfit
+        if nowhere and not each:
+            raise SessionNotFound(nowhere, _NOWHERE)
 
     async def _open_claimed(self, model: Served, group: Sequence[tuple[Record, Mark]]) -> None:
         states = {
@@ -176,21 +229,15 @@ class Attaching:
             )
             for state in model.spec.states
         }
-        opened = controls.Open(
-            [record.id for record, _ in group],
-            states,
-            Origin(
-                applied=np.array([place.step for _, place in group]),
-                tokens=np.array([record.token for record, _ in group]),
-                opened=np.array([record.header.opened for record, _ in group]),
-                initial=np.array([record.header.initial for record, _ in group]),
-            ),
+        origin = Origin(
+            applied=np.array([place.step for _, place in group]),
+            tokens=np.array([record.token for record, _ in group]),
+            stored=True,
+            opened=np.array([record.header.opened for record, _ in group]),
+            initial=np.array([record.header.initial for record, _ in group]),
         )
-        try:
-            await model.driver.control(opened)
-        except SessionExists:
-            # Two calls for the same sessions met; the other one has opened them.
-            return
+        ids = [record.id for record, _ in group]
+        await model.driver.control(controls.Open(ids, states, origin))
         recorder = model.keeper.recorder
         marks = [
             (record.id, name, recorder.mark(record.header, checkpoint))
@@ -237,4 +284,4 @@ def _place(model: Served, record: Record | None, delivered: int | None) -> Mark 
     checkpoint = place_to_go_on(record, delivered)
     if checkpoint is not None:
         return model.keeper.recorder.mark(record.header, checkpoint)
-    return _BEGINNING if record.header.initial else None
+    return transfers.BEGINNING if record.header.initial else None

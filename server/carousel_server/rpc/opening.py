@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import numpy as np
 
 from carousel_server.catalog import Served
 from carousel_server.engine import controls, transfers
+from carousel_server.engine.checkpoints import NO_TOKEN, Gathered
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.controls import Attached
 from carousel_server.engine.lot import States
@@ -38,21 +40,36 @@ class Opening:
             NoRoom: there are as many sessions as there may be.
 
         """
-        origin = None if applied is None else Origin(applied)
-        opened = await model.driver.control(controls.Open(ids, states, origin))
-        begun = None
-        if states:
-            # Whoever takes the session over can't know them from the model.
-            begun = (await model.driver.control(transfers.copy_out(opened.handles))).value
-        if self._keeping.shared:
-            recorder = model.keeper.recorder
-            tokens = await self._keeping.create(recorder, ids, time.time(), begun)
-            await model.driver.control(transfers.SetTokens(opened.handles, np.array(tokens)))
-            if not all(tokens):
-                await self._take_back(model, opened, ids, tokens)
-        elif begun:
-            model.keeper.keep(begun)
-        return opened
+        # A client that goes away half-way leaves the sessions either open or not.
+        return await asyncio.shield(self._open(model, ids, states, applied))
+
+    async def _open(
+        self, model: Served, ids: list[str], states: States, applied: IntColumn | None
+    ) -> Attached:
+        async with self._keeping.passage.of(ids):
+            origin = Origin(
+                np.zeros(len(ids), np.int64) if applied is None else applied,
+                self._keeping.first_tokens(len(ids)),
+            )
+            opened = await model.driver.control(controls.Open(ids, states, origin))
+            begun = None
+            if states:
+                # Whoever takes the session over can't know them from the model.
+                begun = (await model.driver.control(transfers.begun(opened.handles))).value
+            if self._keeping.shared:
+                await self._record(model, opened, ids, begun)
+            elif begun:
+                model.keeper.keep(begun)
+            return opened
+
+    async def _record(
+        self, model: Served, opened: Attached, ids: list[str], begun: Gathered | None
+    ) -> None:
+        made = await self._keeping.create(model.keeper.recorder, ids, time.time(), begun)
+        tokens = [NO_TOKEN] * len(ids) if made is None else made
+        await model.driver.control(transfers.SetTokens(opened.handles, np.array(tokens)))
+        if made is not None and not all(made):
+            await self._take_back(model, opened, ids, made)
 
     async def _take_back(
         self, model: Served, opened: Attached, ids: list[str], tokens: list[int]

@@ -20,6 +20,8 @@ from carousel_server.spec import StateSpec
 
 FORMAT = 1
 _LEAST_KEY = 16  # bytes
+# As many as a double counts: the stores' own scripts have no other numbers.
+_MOST_STEPS = 2**53
 
 
 def read_key(path: Path | None) -> bytes:
@@ -67,6 +69,8 @@ class Snapshots:
             body.ParseFromString(self._open(data))
         except DecodeError as error:
             raise _damaged("its body is no SnapshotBody") from error
+        if body.applied > _MOST_STEPS:
+            raise _damaged(f"applied: it has {body.applied} steps; {_MOST_STEPS} are the most")
         given = {tensor.name: tensor for tensor in body.states}
         expected = [state.name for state in model.spec.states]
         if len(given) != len(body.states) or sorted(given) != sorted(expected):
@@ -144,7 +148,8 @@ def _state(model: Served, state: StateSpec, tensor: tensor_pb2.Tensor) -> NDArra
             f"state {state.name!r} has {len(tensor.data)} bytes; {count * dtype.itemsize} were "
             "expected"
         )
-    value = np.frombuffer(tensor.data, dtype).reshape(state.shape).astype(state.dtype)
+    with np.errstate(over="ignore"):  # what does not fit is not finite, and is refused as such
+        value = np.frombuffer(tensor.data, dtype).reshape(state.shape).astype(state.dtype)
     if state.dtype.kind == "f" and not np.isfinite(value).all():
         raise _damaged(f"state {state.name!r} holds a value that is not finite")
     return value

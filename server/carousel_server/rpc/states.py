@@ -27,8 +27,6 @@ from carousel_server.rpc.ids import new_ids
 from carousel_server.rpc.opening import Opening
 from carousel_server.rpc.snapshots import Snapshots
 
-_BEGINNING = Mark(0, {})
-
 
 class StateCalls:
     """Snapshot, Restore, Fork, Mark, Rewind and GetState."""
@@ -172,7 +170,7 @@ class StateCalls:
     ) -> Sequence[Mark | None]:
         """Return the newest places at or before a step that the store has for the handles."""
         if step == 0:
-            return [_BEGINNING] * len(handles)
+            return [transfers.BEGINNING] * len(handles)
         acted = await self._handles.act(request, model, transfers.copy_out(handles))
         places: list[Mark | None] = [None] * len(handles)
         if acted.value is None:

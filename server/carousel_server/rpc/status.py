@@ -52,7 +52,7 @@ def to_status(error: errors.CarouselError) -> status_pb2.Status:
             sessions_pb2.SessionMoved(id=name, address=address)
             for name, address in error.places[:20]
         ]
-    if isinstance(error, errors.NoRoom):
+    if error.retry_after_ms:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(error.retry_after_ms)
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))

@@ -168,7 +168,8 @@ class Store(Protocol):
 
         `delivered` has, for each id, how many answers its client holds, or NOT_COUNTED: checkpoints
         of later steps go, for the session goes on from the newest one left, and its client may send
-        other inputs than it had sent for the steps after `delivered`.
+        other inputs than it had sent for the steps after `delivered`. All stay where it can't go
+        on at all: none is left, and it did not begin with its model's initial state.
         """
 
     def release(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:

@@ -118,6 +118,8 @@ def claimed(kept: Kept, owner: Owner, delivered: int) -> Kept:
     left = kept.checkpoints
     if delivered != NOT_COUNTED:
         left = tuple(checkpoint for checkpoint in left if checkpoint.step <= delivered)
+        if not (left or kept.header.initial):
+            left = kept.checkpoints
     return replace(kept, owner=owner, token=kept.token + 1, checkpoints=left)
 
 

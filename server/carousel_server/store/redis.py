@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from hashlib import sha1
 from importlib.resources import files
 from itertools import chain
@@ -21,12 +20,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from carousel_server import log
 from carousel_server.store.interface import (
     NOT_COUNTED,
     Birth,
     Checkpoint,
-    Header,
     Held,
     Owner,
     Record,
@@ -34,6 +31,7 @@ from carousel_server.store.interface import (
     StoreUnavailable,
 )
 from carousel_server.store.records import REMEMBERED_SECONDS
+from carousel_server.store.redis_fields import claimed, header_text, record
 from carousel_server.store.redis_place import RedisPlace
 
 SESSION = "carousel:session:"
@@ -45,7 +43,6 @@ _KEYS_A_CALL = 256
 _BYTES_A_CALL = 1 << 20
 # How large records are shows only when they are read; this is a guess.
 _BYTES_A_RECORD = 1 << 14
-_MARK_STEP = struct.Struct("<q")
 
 _T = TypeVar("_T")
 
@@ -95,11 +92,13 @@ class RedisStore:
     def create(self, births: Sequence[Birth], owner: Owner) -> list[int]:
         """Make records of new sessions, and return their tokens; 0 where the id is taken."""
         tokens: list[int] = []
+        # Those of one call mostly have the same header.
+        texts = {header: header_text(header) for header in {birth.header for birth in births}}
         for some in _parts([_size(birth.checkpoint) for birth in births]):
             part = births[some]
             steps = [-1 if b.checkpoint is None else b.checkpoint.step for b in part]
             data = [b"" if b.checkpoint is None else b.checkpoint.data for b in part]
-            columns: list[list[str | bytes]] = [[_header_text(b.header) for b in part], [*data]]
+            columns: list[list[str | bytes]] = [[texts[b.header] for b in part], [*data]]
             tokens += self._run(
                 self._create,
                 [birth.id for birth in part],
@@ -120,7 +119,7 @@ class RedisStore:
         lost = [row for row, code in enumerate(written) if code == 2]
         if lost:
             part = _pick(part, lost)
-            headers = json.dumps([_header_text(header) for header in part.headers])
+            headers = json.dumps([header_text(header) for header in part.headers])
             for row, code in zip(lost, self._save_call(part, owner, headers), strict=True):
                 written[row] = code
         return [code == 1 for code in written]
@@ -144,7 +143,7 @@ class RedisStore:
         found: list[Record | None] = []
         for some in _parts([_BYTES_A_RECORD] * len(ids)):
             rows = self._run(self._load, ids[some])
-            found += [_record(name, row) for name, row in zip(ids[some], rows, strict=True)]
+            found += [record(name, row) for name, row in zip(ids[some], rows, strict=True)]
         return found
 
     def claim(
@@ -156,7 +155,7 @@ class RedisStore:
         for some in _parts([_BYTES_A_RECORD] * len(ids)):
             arguments = (owner.server, owner.address, self._ttl, SERVER, _packed(counts[some]))
             rows = self._run(self._claim, ids[some], *arguments)
-            found += [_claimed(name, row) for name, row in zip(ids[some], rows, strict=True)]
+            found += [claimed(name, row) for name, row in zip(ids[some], rows, strict=True)]
         return found
 
     def release(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:
@@ -286,39 +285,3 @@ def _pick(saves: Saves, rows: Sequence[int]) -> Saves:
 def _packed(numbers: Sequence[int]) -> bytes:
     """Return int64, little-endian, as the scripts read them."""
     return struct.pack(f"<{len(numbers)}q", *numbers)
-
-
-def _header_text(header: Header) -> str:
-    return json.dumps(asdict(header))
-
-
-def _claimed(name: str, row: list[bytes] | None) -> Record | Held | None:
-    if row is not None and len(row) == 3:
-        return Held(name, Owner(row[1].decode(), row[2].decode()))
-    return _record(name, row)
-
-
-def _record(name: str, row: list[bytes] | None) -> Record | None:
-    """Return the record that fields and values make up, None where they make up none."""
-    if row is None:
-        return None
-    fields = dict(zip(row[::2], row[1::2], strict=True))
-    try:
-        header = Header(**json.loads(fields[b"header"]))
-        checkpoints = [
-            Checkpoint(int(key[2:]), data) for key, data in fields.items() if key[:2] == b"c:"
-        ]
-        marks = [
-            (key[2:].decode(), _mark(data)) for key, data in fields.items() if key[:2] == b"m:"
-        ]
-        token = int(fields[b"token"])
-    except (ValueError, TypeError, KeyError, struct.error) as error:
-        log.get().warning("a record in Redis is damaged", session=name, reason=str(error))
-        return None
-    checkpoints.sort(key=lambda checkpoint: checkpoint.step)
-    return Record(name, header, token, tuple(checkpoints), tuple(sorted(marks)))
-
-
-def _mark(data: bytes) -> Checkpoint:
-    (step,) = _MARK_STEP.unpack_from(data)
-    return Checkpoint(step, data[_MARK_STEP.size :])

@@ -6,6 +6,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from carousel.v1 import sessions_pb2
 from carousel_server import errors
 from carousel_server.rpc.status import code_of, to_status
 
@@ -19,6 +20,15 @@ CASES = [
     (errors.SessionExists("a"), CODE.ALREADY_EXISTS, "SESSION_EXISTS"),
     (errors.NoRoom("full", retry_after_ms=1), CODE.RESOURCE_EXHAUSTED, "NO_ROOM"),
     (errors.Draining(), CODE.UNAVAILABLE, "DRAINING"),
+    (errors.SessionsMoved([("a", "")]), CODE.FAILED_PRECONDITION, "SESSION_MOVED"),
+    (errors.StoreAway(), CODE.UNAVAILABLE, "STORE_AWAY"),
+    (errors.TakeOverWaits(2.0), CODE.UNAVAILABLE, "TAKE_OVER_WAITS"),
+    (
+        errors.SnapshotMismatch("other", damaged=False),
+        CODE.FAILED_PRECONDITION,
+        "SNAPSHOT_MISMATCH",
+    ),
+    (errors.SnapshotMismatch("torn", damaged=True), CODE.INVALID_ARGUMENT, "SNAPSHOT_DAMAGED"),
     (errors.RunError("broken"), CODE.INTERNAL, "INTERNAL"),
 ]
 
@@ -27,7 +37,8 @@ def details(error: errors.CarouselError) -> dict[str, object]:
     """Return the details of an error's status by their kind."""
     found = {}
     for packed in to_status(error).details:
-        kind = getattr(error_details_pb2, packed.type_url.rpartition(".")[2])
+        name = packed.type_url.rpartition(".")[2]
+        kind = getattr(error_details_pb2, name, None) or getattr(sessions_pb2, name)
         found[kind.__name__] = message = kind()
         assert packed.Unpack(message)
     return found
@@ -58,6 +69,23 @@ def test_when_to_try_again():
     delay = details(errors.NoRoom("full", retry_after_ms=1500))["RetryInfo"].retry_delay
     assert (delay.seconds, delay.nanos) == (1, 500_000_000)
     assert "RetryInfo" not in details(errors.InvalidRequest("no rows"))
+    # A session has as many marks as it may: that does not pass by itself.
+    assert "RetryInfo" not in details(errors.NoRoom("16 marks", retry_after_ms=0))
+    assert details(errors.TakeOverWaits(2.0))["RetryInfo"].retry_delay.nanos == 500_000_000
+    assert "RetryInfo" in details(errors.StoreAway())
+
+
+def test_where_sessions_have_moved_to():
+    places = [(f"s{number}", f"10.0.0.1:{number}") for number in range(5000)]
+    status = to_status(errors.SessionsMoved(places))
+    moved = []
+    for packed in status.details[1:]:
+        moved.append(sessions_pb2.SessionMoved())
+        assert packed.Unpack(moved[-1])
+    assert [(one.id, one.address) for one in moved] == places[:20]
+    assert "s0" in status.message
+    assert "4999 more" in status.message
+    assert len(status.SerializeToString()) < 4096
 
 
 def test_an_expired_session_says_when_and_by_which_rule():

@@ -3,9 +3,21 @@
 -- values, nil where there is no record, {'held', server, address} where a living server has it.
 local server, address, ttl, lease, delivered = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
+-- Whether there is a place at or before that count to go on from.
+local function can_go_on(key, count, steps)
+  for _, step in ipairs(steps) do
+    if step <= count then
+      return true
+    end
+  end
+  local read, header = pcall(cjson.decode, redis.call('HGET', key, 'header'))
+  return read and header.initial
+end
+
 local function take(key, count)
-  if count >= 0 then
-    for _, step in ipairs(steps_of(key)) do
+  local steps = count >= 0 and steps_of(key) or {}
+  if #steps > 0 and can_go_on(key, count, steps) then
+    for _, step in ipairs(steps) do
       if step > count then
         drop(key, step)
       end

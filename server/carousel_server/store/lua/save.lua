@@ -7,6 +7,8 @@ local server, address, ttl, numbers = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local marks = ARGV[5] ~= '' and cjson.decode(ARGV[5])
 local headers = ARGV[6] ~= '' and cjson.decode(ARGV[6])
 
+local waits = {} -- sessions that need a header: what comes behind has to wait for it
+
 local function prune(key, delivered, step)
   local steps, newest = steps_of(key), step
   if delivered >= 0 and step > delivered then
@@ -38,6 +40,7 @@ end
 
 local function anew(i, key, there, token, step)
   if not headers then
+    waits[key] = true
     return 2
   end
   forget(key, there)
@@ -51,7 +54,9 @@ for i, key in ipairs(KEYS) do
   local token, delivered, step = struct.unpack('<i8i8i8', numbers, 24 * i - 23)
   local there = redis.call('HMGET', key, 'token', 'owner', 'gone')
   local known = tonumber(there[1] or there[3]) or 0
-  if token > known then
+  if waits[key] then
+    done[i] = 2
+  elseif token > known then
     done[i] = anew(i, key, there, token, step)
   elseif there[1] and token == known and there[2] == server then
     done[i] = write(i, key, delivered, step)
