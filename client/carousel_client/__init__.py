@@ -25,6 +25,7 @@ from carousel_client._errors import (
     ModelNotFound,
     NumericFault,
     OutOfOrder,
+    ReplayFull,
     ResourceExhausted,
     ServerError,
     SessionClosed,
@@ -39,6 +40,7 @@ from carousel_client._errors import (
     StepError,
     Unavailable,
 )
+from carousel_client._failover import FailoverEvent
 from carousel_client._models import (
     Drain,
     Limits,
@@ -63,6 +65,7 @@ __all__ = [
     "ConnectionLost",
     "DeadlineExceeded",
     "Drain",
+    "FailoverEvent",
     "GroupError",
     "InvalidInput",
     "Limits",
@@ -72,6 +75,7 @@ __all__ = [
     "ModelNotFound",
     "NumericFault",
     "OutOfOrder",
+    "ReplayFull",
     "ResourceExhausted",
     "ServerError",
     "ServerInfo",

@@ -138,17 +138,23 @@ class Session(SessionView, ClosedAfterwards):
         """
         return int((await self._control(rewind(to), self._meant())).applied[0])
 
-    def fork(self, sessions: int | Sequence[str]) -> Opening[SessionGroup]:
+    def fork(
+        self, sessions: int | Sequence[str], *, resume: bool | None = None
+    ) -> Opening[SessionGroup]:
         """Open N copies of the session, by number or by ids, that go on from where it stands.
 
         Raises SessionExists, ResourceExhausted.
         """
         ids = wanted(sessions)
-        return Opening(self._link, lambda: self._link.fork(self._roster, ids), SessionGroup)
+        return Opening(
+            self._link, lambda: self._link.fork(self._roster, ids, resume=resume), SessionGroup
+        )
 
-    def fork_one(self, id: str | None = None) -> Opening[Session]:  # noqa: A002
+    def fork_one(self, id: str | None = None, *, resume: bool | None = None) -> Opening[Session]:  # noqa: A002
         """Open one copy of the session, that goes on from where it stands. Raises as `fork`."""
-        return Opening(self._link, lambda: self._link.fork(self._roster, [id]), Session)
+        return Opening(
+            self._link, lambda: self._link.fork(self._roster, [id], resume=resume), Session
+        )
 
     async def close(self, *, keep: bool = False) -> None:
         """End the session for good; a session that is gone already is no error.

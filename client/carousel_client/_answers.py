@@ -23,6 +23,7 @@ class Answer:
     rows: Ints  # (n,), in the request
     status: Array  # (n,) uint8
     applied: Counts | None  # (n,)
+    durable: Counts | None  # (n,)
     lengths: Ints  # (n,) steps answered
     outputs: dict[str, Array]  # (sum(lengths), *step) each
     bad: bool  # whether any row is not OK
@@ -47,8 +48,11 @@ def decode(response: pb.StepResponse, asked: Ints, model: ModelInfo) -> Answer:
     if (lengths > asked).any():
         raise _broken("it answers more steps than were asked for")
     applied = _column(response.applied, wire.STEP_COUNT_DTYPE, n, "applied")
+    durable = _column(response.durable, wire.STEP_COUNT_DTYPE, n, "durable")
     outputs = _outputs(response, int(lengths.sum()), model)
-    return Answer(rows, status, applied, lengths, outputs, bad=bool(response.status.strip(b"\0")))
+    return Answer(
+        rows, status, applied, durable, lengths, outputs, bad=bool(response.status.strip(b"\0"))
+    )
 
 
 class Row(NamedTuple):
@@ -56,6 +60,7 @@ class Row(NamedTuple):
 
     status: int
     applied: int | None
+    durable: int
     length: int
     outputs: dict[str, Array]
 
@@ -68,7 +73,12 @@ def decode_one(response: pb.StepResponse, asked: int, model: ModelInfo) -> Row:
     if response.rows not in (b"", _FIRST_ROW):
         raise _broken("its rows are not the one that was sent")
     widths = (len(response.status), len(response.applied), len(response.lengths))
-    if widths[0] > 1 or widths[1] not in (0, 8) or widths[2] not in (0, 4):
+    if (
+        widths[0] > 1
+        or widths[1] not in (0, 8)
+        or widths[2] not in (0, 4)
+        or (len(response.durable) not in (0, 8))
+    ):
         raise _broken(f"columns status, applied, lengths have {widths} bytes for 1 row")
     status = response.status[0] if response.status else pb.ROW_STATUS_OK
     length = int.from_bytes(response.lengths, "little")
@@ -77,7 +87,8 @@ def decode_one(response: pb.StepResponse, asked: int, model: ModelInfo) -> Row:
     if length > asked:
         raise _broken("it answers more steps than were asked for")
     applied = int.from_bytes(response.applied, "little") if response.applied else None
-    return Row(status, applied, length, _outputs(response, length, model))
+    durable = int.from_bytes(response.durable, "little")
+    return Row(status, applied, durable, length, _outputs(response, length, model))
 
 
 def one_row(answer: Answer, place: int, begin: int) -> Row:
@@ -86,6 +97,7 @@ def one_row(answer: Answer, place: int, begin: int) -> Row:
     return Row(
         int(answer.status[place]),
         None if answer.applied is None else int(answer.applied[place]),
+        0 if answer.durable is None else int(answer.durable[place]),
         length,
         {name: flat[begin : begin + length] for name, flat in answer.outputs.items()},
     )
@@ -98,6 +110,7 @@ def pick(answer: Answer, chosen: Ints) -> Answer:
         answer.rows[chosen],
         answer.status[chosen],
         None if answer.applied is None else answer.applied[chosen],
+        None if answer.durable is None else answer.durable[chosen],
         lengths,
         {name: gather(flat, begins, lengths) for name, flat in answer.outputs.items()},
         answer.bad,

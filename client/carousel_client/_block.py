@@ -11,14 +11,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from carousel_client._arrays import Chunks, Form
 from carousel_client._columns import Array, Counts, Ints, starts
 from carousel_client._errors import CarouselError
 from carousel_client._models import ModelInfo
+
+if TYPE_CHECKING:
+    from carousel_client._hosts import Host
+    from carousel_client._replay import Keep, Record
 
 FIRST_ROW: Ints = np.zeros(1, np.int64)
 FIRST_ROW.setflags(write=False)
@@ -29,24 +34,76 @@ def nobody() -> None:
     """Stand in for a waiter that is not there, or gone."""
 
 
+#: In `Roster.at`: the row's handle can't be used any more, or is not known yet.
+ADRIFT: Final = -1
+
+
 @dataclass(slots=True, eq=False)
 class Roster:
-    """N sessions of one model and version: ids, and columns `(N,)` of handles and step counts."""
+    """N sessions of one model and version: ids, and columns `(N,)` of handles and step counts.
+
+    `applied` counts the steps whose answers the client holds; while a session that was put back is
+    on its way there again, it counts the steps that its state has.
+    """
 
     model: ModelInfo
-    server_id: int
     ids: Sequence[str]
     handles: Counts
-    applied: Counts
+    applied: Ints
+    #: Where the sessions are: each row's host by number, or ADRIFT.
+    at: Ints
+    #: The host of all rows, None where they are at several or some are adrift.
+    host: Host | None = None
+    #: What sessions that outlive their server hold; None for those that don't.
+    keep: Keep | None = None
     blocks: deque[Waiting] = field(default_factory=deque)
     #: Rows that can't be stepped any more, and why.
     gone: dict[int, CarouselError] = field(default_factory=dict)
-    #: Rows were on their way when the connection broke: attach before anything else.
-    uncertain: bool = False
     #: Nothing is sent before this time: the server's queue was full.
     not_before: float = 0.0
-    #: Stands in a queue of the exchange's.
-    queued: bool = False
+    #: The numbers of the hosts in whose queues it stands.
+    queued: set[int] = field(default_factory=set)
+    #: Since when somebody waits for it to be at a server again.
+    away_since: float | None = None
+    #: Where rows were before they went adrift, and where others said they are.
+    last: dict[int, int] = field(default_factory=dict)
+    hints: dict[int, str] = field(default_factory=dict)
+    #: Rows whose handle was refused: taken by somebody else, unless the server is another one.
+    refused: dict[int, CarouselError] = field(default_factory=dict)
+
+    def place(self, rows: Ints, host: Host) -> None:
+        """Note that rows (n,) are at a host."""
+        self.at[rows] = host.number
+        for row in rows.tolist() if self.last or self.hints or self.refused else ():
+            self.last.pop(row, None)
+            self.hints.pop(row, None)
+            self.refused.pop(row, None)
+        elsewhere = self.at != host.number
+        if self.gone:
+            elsewhere[list(self.gone)] = False
+        self.host = None if elsewhere.any() else host
+
+    def unsettle(self, rows: Ints) -> None:
+        """Note that the handles of rows (n,) can't be used any more."""
+        for row in rows.tolist():
+            if self.at[row] != ADRIFT:
+                self.last[row] = int(self.at[row])
+        self.at[rows] = ADRIFT
+        self.host = None
+
+    def held(self, rows: Ints) -> Ints:
+        """Return how many answers of rows (n,) the client holds: (n,)."""
+        if self.keep is None:
+            return self.applied[rows]
+        return np.maximum(self.applied[rows], self.keep.target[rows])
+
+    def flying(self) -> npt.NDArray[np.bool_]:
+        """Return which rows have a chunk on its way: (N,)."""
+        flying = np.zeros(len(self.ids), np.bool_)
+        for block in self.blocks:
+            if isinstance(block, Block):
+                flying |= block.inflight
+        return flying
 
 
 class Block:
@@ -67,6 +124,8 @@ class Block:
         "open",
         "outputs",
         "parts",
+        "record",
+        "replay",
         "roster",
         "starts",
         "timeout",
@@ -79,6 +138,7 @@ class Block:
         *,
         timeout: float | None = None,
         deadline: float | None = None,
+        replay: bool = False,
     ) -> None:
         rows = len(chunks.lengths)
         self.roster = roster
@@ -97,6 +157,8 @@ class Block:
         self.abandoned = False
         self.carrier: Block | None = None  # the longer block that this one was joined into
         self.parts: Sequence[Block] = ()  # the blocks that were joined into this one
+        self.replay = replay  # sent again: answered before, and nobody waits for it
+        self.record: Record | None = None  # what a group keeps of it
         self.done: Callable[[], None] = nobody
 
     def idle(self) -> Ints:
@@ -132,9 +194,14 @@ class Block:
 
 @dataclass(slots=True, eq=False)
 class Barrier:
-    """A control call that waits for the roster's blocks before it, and holds up those after it."""
+    """A control call that waits for the roster's blocks before it, and holds up those after it.
+
+    It is entered once they are answered and the sessions are at a server. With `loose` they may
+    have been put back there: the call does away with where they stand.
+    """
 
     roster: Roster
+    loose: bool = False
     entered: bool = False
     failure: CarouselError | None = None
     done: Callable[[], None] = nobody

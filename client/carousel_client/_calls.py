@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from carousel.v1 import models_pb2, server_pb2, states_pb2
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
+from carousel_client._block import Barrier
 
 
 class Method(NamedTuple):
@@ -51,13 +52,13 @@ SESSIONS = Method(
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Make this call; at the address with this index, or at the server in use."""
+    """Make this call at an address."""
 
     method: Method
     request: Any
     timeout: float
+    address: str
     subject: faults.Subject = "session"
-    address: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +68,19 @@ class Sleep:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Wait until a barrier that was submitted is entered, or failed."""
+
+    barrier: Barrier
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Look up a name: the IP addresses that it has, none where that fails."""
+
+    name: str
+
+
 T = TypeVar("T")
-Flow: TypeAlias = Generator[Call | Sleep, Any, T]
+Flow: TypeAlias = Generator[Call | Sleep | Enter | Resolve, Any, T]

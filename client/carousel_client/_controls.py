@@ -28,16 +28,23 @@ from carousel_client._errors import (
     SessionClosed,
 )
 
+#: Statuses after which a session that outlives its server is looked for.
+_ELSEWHERE: Final = frozenset({pb.ROW_STATUS_STALE_HANDLE, pb.ROW_STATUS_MOVED})
+
 #: The most steps that the wire can count.
 _MOST_STEPS: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One call about sessions, and its fields other than which sessions."""
+    """One call about sessions, and its fields other than which sessions.
+
+    `loose`: it does away with where the sessions stand, so they needn't first be brought there.
+    """
 
     method: Method
     fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    loose: bool = False
 
     def request(self, roster: Roster, server_id: int, rows: Ints) -> Any:
         """Return the request about rows (n,) of a roster, all of one server."""
@@ -50,8 +57,8 @@ class Control:
         )
 
 
-RESET: Final = Control(calls.RESET)
-CLOSE: Final = Control(calls.CLOSE)
+RESET: Final = Control(calls.RESET, loose=True)
+CLOSE: Final = Control(calls.CLOSE, loose=True)
 DETACH: Final = Control(calls.CLOSE, MappingProxyType({"keep": True}))
 SNAPSHOT: Final = Control(calls.SNAPSHOT)
 GET_STATE: Final = Control(calls.GET_STATE)
@@ -67,12 +74,12 @@ def rewind(to: str | int) -> Control:
     """Return the call that goes back to a mark, or to a step. Raises InvalidInput."""
     if isinstance(to, str):
         _check_mark(to)
-        return Control(calls.REWIND, {"mark": to})
+        return Control(calls.REWIND, {"mark": to}, loose=True)
     if isinstance(to, bool) or not isinstance(to, int | np.integer):
         raise InvalidInput(f"rewind takes a mark's name or a step's number, but {to!r} came")
     if not 0 <= to <= _MOST_STEPS:
         raise InvalidInput(f"a step's number is 0 or more, but {to} came")
-    return Control(calls.REWIND, {"step": int(to)})
+    return Control(calls.REWIND, {"step": int(to)}, loose=True)
 
 
 def _check_mark(name: object) -> None:
@@ -88,6 +95,7 @@ class Result:
     def __init__(self, roster: Roster) -> None:
         self.roster = roster
         self.errors: dict[int, CarouselError] = {}
+        self.done = np.zeros(len(roster.ids), np.bool_)  # (N,)
         self.applied: Counts = np.zeros(len(roster.ids), np.uint64)  # (N,)
         self.snapshots: list[bytes] = [b""] * len(roster.ids)
         self.states: dict[str, Array] = {}  # (N, *state) each
@@ -113,7 +121,12 @@ class Result:
             self._take_snapshots(rows, response)
         elif control.method is calls.GET_STATE and len(done):
             self._take_states(done, response)
+        self.done[done] = True
         return done
+
+    def answered(self, rows: Ints) -> Ints:
+        """Return those of rows (n,) that were done, or failed for good: (m,)."""
+        return rows[[bool(self.done[row]) or row in self.errors for row in rows.tolist()]]
 
     def fail(self, row: int, error: CarouselError) -> None:
         """Note that nothing was done to a row."""
@@ -123,10 +136,19 @@ class Result:
         for place in np.flatnonzero(status).tolist():
             row, word = int(rows[place]), int(status[place])
             session = self.roster.ids[row]
-            if control.method is calls.REWIND and word == pb.ROW_STATUS_NOT_FOUND:
+            if self.roster.keep is not None and word in _ELSEWHERE:
+                self._look_for(row, word)
+            elif control.method is calls.REWIND and word == pb.ROW_STATUS_NOT_FOUND:
                 self.fail(row, _no_mark(session, control.fields))
             else:
                 self.fail(row, faults.from_row(word, "", session=session, applied=None))
+
+    def _look_for(self, row: int, word: int) -> None:
+        """Note that a session that outlives its server isn't there, so that it is looked for."""
+        if word == pb.ROW_STATUS_STALE_HANDLE:
+            session = self.roster.ids[row]
+            self.roster.refused[row] = faults.from_row(word, "", session=session, applied=None)
+        self.roster.unsettle(np.array([row]))
 
     def _take_snapshots(self, rows: Ints, response: Any) -> None:
         if len(response.snapshots) != len(rows):
@@ -149,15 +171,23 @@ class Result:
 
 def note(control: Control, roster: Roster, done: Ints, result: Result) -> None:
     """Note on a roster what a call did to its rows (m,)."""
-    if control.method is calls.RESET:
-        roster.applied[done] = 0
-    elif control.method is calls.REWIND:
-        roster.applied[done] = result.applied[done]
-    elif control.method is calls.CLOSE:
+    keep, method = roster.keep, control.method
+    if method in (calls.RESET, calls.REWIND):
+        stands = result.applied[done].astype(np.int64)  # 0 where they were reset
+        roster.applied[done] = stands
+        if keep is not None and method is calls.RESET:
+            keep.restart(done, stands, fresh=True)
+        elif keep is not None:
+            keep.rewound(done, stands, control.fields.get("mark"))
+    elif method is calls.MARK and keep is not None:
+        keep.marked(done, result.applied[done].astype(np.int64), control.fields["name"])
+    elif method is calls.CLOSE:
         how = "detached from" if control.fields.get("keep") else "closed"
         for row in done.tolist():
             session = roster.ids[row]
             roster.gone[row] = SessionClosed(f"session {session!r} was {how}", session=session)
+        if keep is not None:
+            keep.forget(done)
 
 
 def _no_mark(session: str, fields: Mapping[str, Any]) -> MarkNotFound:

@@ -21,6 +21,7 @@ CarouselError
 │   └── ModelError          the model failed
 ├── GroupError              some of a group's rows failed; carries each one's error and all answers
 ├── ResourceExhausted       the server, or a message, has no room
+│   ├── ReplayFull          too many inputs are held to be sent again if a server is lost
 │   └── Busy                the queue stayed full for as long as the client was willing to wait
 ├── DeadlineExceeded        the time given ran out (also a TimeoutError)
 ├── Unavailable             the server doesn't answer, or takes no more work
@@ -114,7 +115,26 @@ class SessionLost(SessionError):
 
 
 class SessionMoved(SessionError):
-    """Another server has the session."""
+    """Another server has the session, at `address` where it said one.
+
+    `addresses` holds those of all sessions that the call was about and that are elsewhere, by id.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session: str | None = None,
+        applied: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, session=session, applied=applied, retry_after=retry_after)
+        self.addresses: dict[str, str] = {}
+
+    @property
+    def address(self) -> str:
+        """Return the address at which the other server is, empty where it gave none."""
+        return self.addresses.get(self.session or "", "")
 
 
 class StaleHandle(SessionError):
@@ -154,6 +174,13 @@ class ModelError(StepError):
 
 class ResourceExhausted(CarouselError):
     """The server, or a message, has no room; `retry_after` says when to try again, if known."""
+
+
+class ReplayFull(ResourceExhausted):
+    """The client holds as many inputs as it may, which the store doesn't cover yet.
+
+    Nothing was sent; the session is where it was.
+    """
 
 
 class Busy(ResourceExhausted):

@@ -69,8 +69,12 @@ REASONS: Final[Mapping[str, type[errors.CarouselError]]] = MappingProxyType(
         "SESSION_NOT_FOUND": errors.SessionNotFound,
         "SESSION_EXPIRED": errors.SessionExpired,
         "SESSION_EXISTS": errors.SessionExists,
+        "SESSION_MOVED": errors.SessionMoved,
     }
 )
+
+#: Failures of a connection after which another attempt makes sense.
+_PASSING_CODES: Final = frozenset({"CANCELLED", "UNKNOWN", "INTERNAL", "ABORTED"})
 
 #: From a gRPC code.
 CODES: Final[Mapping[int, type[errors.CarouselError]]] = MappingProxyType(
@@ -102,13 +106,16 @@ def from_row(
 
 def from_status(status: status_pb2.Status, *, subject: Subject) -> errors.CarouselError:
     """Return the error for a google.rpc.Status, from an answer or from a failed call."""
-    reason, retry_after = "", None
+    reason, retry_after, elsewhere = "", None, dict[str, str]()
     for detail in status.details:
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        moved = pb.SessionMoved()
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(retry):
             retry_after = seconds(retry.retry_delay)
+        elif detail.Unpack(moved):
+            elsewhere[moved.id] = moved.address
     if status.code == code_pb2.NOT_FOUND and subject != "session" and reason not in REASONS:
         return errors.ModelNotFound(status.message)
     if status.code == code_pb2.FAILED_PRECONDITION and subject == "snapshot":
@@ -117,7 +124,10 @@ def from_status(status: status_pb2.Status, *, subject: Subject) -> errors.Carous
     if kind is None:
         name = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else "?"
         return errors.ServerError(f"{name}: {status.message}", code=name)
-    return kind(status.message, retry_after=retry_after)
+    error = kind(status.message, retry_after=retry_after)
+    if isinstance(error, errors.SessionMoved):
+        error.addresses, error.session = elsewhere, next(iter(elsewhere), None)
+    return error
 
 
 def from_rpc_error(error: grpc.RpcError, *, subject: Subject) -> errors.CarouselError:
@@ -133,6 +143,13 @@ def from_rpc_error(error: grpc.RpcError, *, subject: Subject) -> errors.Carousel
         code = call.code()
         status = status_pb2.Status(code=code.value[0], message=call.details() or code.name)
     return from_status(status, subject=subject)
+
+
+def passing(error: errors.CarouselError) -> bool:
+    """Whether what failed so is worth another attempt: nobody is there, or not yet."""
+    if isinstance(error, errors.ServerError):
+        return error.code in _PASSING_CODES
+    return isinstance(error, errors.Unavailable | TimeoutError)
 
 
 def seconds(duration: duration_pb2.Duration) -> float:

@@ -19,7 +19,7 @@ def head(roster: Roster, *, max_steps: int) -> Waiting | None:
     first = roster.blocks[0]
     if len(roster.blocks) == 1 or len(roster.ids) > 1 or isinstance(first, Barrier):
         return first
-    if not first.untouched:
+    if first.replay or not first.untouched:
         return first
     return _join(roster, first, max_steps)
 
@@ -47,9 +47,11 @@ def _join(roster: Roster, first: Block, max_steps: int) -> Block:
         timeout=first.timeout,
         deadline=max(deadlines, default=None),
     )
-    joined.parts = fitting
-    for block in fitting:
-        block.carrier = joined
+    # One that was joined before, and is to be sent again, gives way to its own parts.
+    joined.parts = [part for block in fitting for part in block.parts or (block,)]
+    for part in joined.parts:
+        part.carrier = joined
+    for _ in fitting:
         roster.blocks.popleft()
     roster.blocks.appendleft(joined)
     return joined

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
 from carousel import wire
 from carousel_client._errors import InvalidInput
+from carousel_client._failover import FailoverEvent
 from carousel_client._models import Drain
-
-#: Where a server listens if nobody says otherwise.
-DEFAULT_ADDRESS: Final = "localhost:8001"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,16 @@ class Backoff:
             delay = min(delay * self.multiplier, self.maximum)
 
 
+_POSITIVE = (
+    "timeout",
+    "max_message_bytes",
+    "keepalive",
+    "keepalive_timeout",
+    "failover_timeout",
+    "replay_bytes",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What `connect` was asked for; see there."""
@@ -55,15 +63,24 @@ class Options:
     reconnect: bool = True
     credentials: grpc.ChannelCredentials | None = None
     on_drain: Callable[[Drain], None] | None = None
+    failover_timeout: float = 30.0
+    replay_bytes: int = 256 * 1024 * 1024
+    on_failover: Callable[[FailoverEvent], None] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "max_message_bytes", "keepalive", "keepalive_timeout"):
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise InvalidInput(f"{name} must be positive, but is {getattr(self, name)}")
 
-    def channel(self) -> list[tuple[str, Any]]:
-        """Return the gRPC channel arguments."""
+    def patience(self, resumes: bool) -> float:  # noqa: FBT001
+        """Return for how many seconds sessions wait for a server: those that outlive one or not."""
+        return self.failover_timeout if resumes else self.timeout
+
+    def channel(self, name: str = "") -> list[tuple[str, Any]]:
+        """Return the gRPC channel arguments; `name` is the server's where an address is its IP."""
+        named = [("grpc.ssl_target_name_override", name)] if name and self.credentials else []
         return [
+            *named,
             ("grpc.max_send_message_length", self.max_message_bytes),
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
@@ -77,14 +94,3 @@ class Options:
             # or its end, would be the other's too.
             ("grpc.use_local_subchannel_pool", 1),
         ]
-
-
-def addresses(given: str | Sequence[str]) -> list[str]:
-    """Return the addresses to try, in order.
-
-    Raises InvalidInput where there is none.
-    """
-    found = [given] if isinstance(given, str) else list(given)
-    if not found or not all(found):
-        raise InvalidInput(f"expected an address such as {DEFAULT_ADDRESS!r}, or a list of them")
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,6 +18,17 @@ from carousel_client._errors import (
     OutOfOrder,
     SessionLost,
 )
+from carousel_client._replay import Keep
+
+#: Statuses after which a session that outlives its server is looked for.
+_STRAYS = frozenset(
+    {
+        pb.ROW_STATUS_STALE_HANDLE,
+        pb.ROW_STATUS_MOVED,
+        pb.ROW_STATUS_ALREADY_APPLIED,
+        pb.ROW_STATUS_OUT_OF_ORDER,
+    }
+)
 
 
 def settle(block: Block, rows: Ints, answer: Answer, notes: Mapping[int, str]) -> Ints:
@@ -27,12 +38,21 @@ def settle(block: Block, rows: Ints, answer: Answer, notes: Mapping[int, str]) -
     """
     if answer.bad or block.abandoned or answer.applied is None:
         return _settle_each(block, rows, answer, notes)
-    for name, values in answer.outputs.items():
-        begins = block.starts[rows] + block.answered[rows]
-        scatter(block.output(name, values), begins, answer.lengths, values)
+    roster, keep = block.roster, block.roster.keep
+    if not block.replay:
+        for name, values in answer.outputs.items():
+            begins = block.starts[rows] + block.answered[rows]
+            scatter(block.output(name, values), begins, answer.lengths, values)
+        if keep is not None:
+            keep.took(block, rows, answer.lengths, roster.applied[rows])
     block.answered[rows] += answer.lengths
     block.inflight[rows] = False
-    block.roster.applied[rows] = answer.applied
+    if keep is None:
+        roster.applied[rows] = answer.applied
+    else:
+        roster.applied[rows] += answer.lengths
+        if answer.durable is not None:
+            keep.cover(rows, np.minimum(answer.durable.astype(np.int64), roster.applied[rows]))
     block.open -= int(np.count_nonzero(block.answered[rows] >= block.lengths[rows]))
     return NO_ROWS
 
@@ -52,28 +72,67 @@ def settle_one(block: Block, row: int, found: Row, note: str) -> bool:
     """Take in the answer to one row of a block, and say whether it found no room."""
     roster = block.roster
     known = int(roster.applied[row])
-    if found.length:
+    if roster.keep is not None:
+        _keep_one(roster.keep, block, row, found)
+    if found.length and not block.replay:
         begin = int(block.starts[row] + block.answered[row])
         for name, values in found.outputs.items():
             block.output(name, values)[begin : begin + found.length] = values
-        block.answered[row] += found.length
+    block.answered[row] += found.length
     block.inflight[row] = False
-    if found.status not in faults.GONE:
-        roster.applied[row] = known + found.length if found.applied is None else found.applied
+    if roster.keep is not None or found.applied is None:
+        roster.applied[row] = known + found.length
+    elif found.status not in faults.GONE:
+        roster.applied[row] = found.applied
     if found.status == pb.ROW_STATUS_OK:
         if block.answered[row] >= block.lengths[row]:
             block.open -= 1
         elif block.abandoned:
             fail(block, row, out_of_time(roster, row))
         return False
-    if found.status != pb.ROW_STATUS_BUSY:
+    if found.status != pb.ROW_STATUS_BUSY and not _strays(block, row, found, note):
         _fail_row(block, row, found.status, note, known)
     return found.status == pb.ROW_STATUS_BUSY
+
+
+def _keep_one(keep: Keep, block: Block, row: int, found: Row) -> None:
+    """Keep the inputs that a row's answer covers, and forget those that the store does."""
+    roster, rows = block.roster, np.array([row])
+    if found.length and not block.replay:
+        keep.took(block, rows, np.array([found.length]), roster.applied[rows])
+    durable = min(found.durable, int(roster.applied[row]) + found.length)
+    if durable > keep.floor[row]:
+        keep.cover(rows, np.array([durable]))
+
+
+def _strays(block: Block, row: int, found: Row, note: str) -> bool:
+    """Whether a row of a session that outlives its server was refused because that isn't its own.
+
+    It isn't where another server has the session, or where the two count differently: it then took
+    in steps whose answers were lost, and goes back.
+    """
+    roster = block.roster
+    if roster.keep is None or found.status not in _STRAYS:
+        return False
+    if found.status == pb.ROW_STATUS_STALE_HANDLE:
+        roster.refused[row] = faults.from_row(
+            found.status, note, session=roster.ids[row], applied=int(roster.applied[row])
+        )
+    roster.unsettle(np.array([row]))
+    if block.abandoned:
+        fail(block, row, out_of_time(roster, row))
+    return True
 
 
 def fail(block: Block, row: int, error: CarouselError) -> None:
     """Fail one row of a block, and the steps of that session that wait behind it."""
     if row in block.failures:
+        return
+    if block.replay:
+        block.lengths[row] = block.answered[row]
+        block.inflight[row] = False
+        block.open -= 1
+        lose(block.roster, row, _not_as_before(block.roster, row, error))
         return
     block.failures[row] = error
     block.inflight[row] = False
@@ -97,36 +156,60 @@ def fail_rows(block: Block, rows: Ints, error: CarouselError) -> None:
 def lose(roster: Roster, row: int, error: CarouselError) -> None:
     """Note that a session can't be stepped any more, and fail what waits for it."""
     roster.gone[row] = error
-    for block in roster.blocks:
+    if roster.keep is not None:
+        roster.keep.forget(np.array([row]))
+    for block in list(roster.blocks):
         if isinstance(block, Block) and block.answered[row] < block.lengths[row]:
-            fail(block, row, copy.copy(error))
+            if block.replay:
+                cancel(roster, np.array([row]))
+            else:
+                fail(block, row, copy.copy(error))
 
 
-def reattach(
-    roster: Roster, server_id: int, rows: Sequence[tuple[int, int] | CarouselError]
-) -> None:
-    """Take in what attaching gave each row: handle and applied, or why it is lost.
+def cancel(roster: Roster, rows: Ints) -> None:
+    """Stop sending again what rows (n,) were sent again: they are put back once more, or lost."""
+    for block in roster.blocks:
+        if isinstance(block, Block) and block.replay:
+            left = block.answered[rows] < block.lengths[rows]
+            block.open -= int(np.count_nonzero(left))
+            block.lengths[rows] = block.answered[rows]
+            block.inflight[rows] = False
+
+
+def reattached(roster: Roster, row: int, applied: int) -> None:
+    """Take in where a session stands that doesn't outlive its server, once it is attached again.
 
     What was on its way when the connection broke is sent again, unless the server has it.
     """
-    first = next((block for block in roster.blocks if isinstance(block, Block)), None)
-    for row, found in enumerate(rows):
-        flying = first is not None and bool(first.inflight[row])
-        if first is not None:
-            first.inflight[row] = False
-        if isinstance(found, CarouselError):
-            lose(roster, row, found)
-            continue
-        known, applied = int(roster.applied[row]), found[1]
-        roster.handles[row], roster.applied[row] = found
-        if applied < known:
-            lose(roster, row, _went_back(roster.ids[row], applied, known))
-        elif first is not None and flying and applied > known:
-            fail(first, row, _answers_lost(roster.ids[row], known, applied))
-        elif first is not None and flying and first.abandoned:
-            fail(first, row, out_of_time(roster, row))
-    roster.uncertain = False
-    roster.server_id = server_id
+    block = _flying(roster, row)
+    if block is not None:
+        block.inflight[row] = False
+    known = int(roster.applied[row])
+    roster.applied[row] = applied
+    if applied < known:
+        lose(roster, row, went_back(roster.ids[row], applied, known))
+    elif block is not None and applied > known:
+        fail(block, row, _answers_lost(roster.ids[row], known, applied))
+    elif block is not None and block.abandoned:
+        fail(block, row, out_of_time(roster, row))
+
+
+def land(roster: Roster, rows: Ints) -> None:
+    """Note that nothing of rows (n,) is on its way any more, for nothing of it counts."""
+    for block in list(roster.blocks):
+        if isinstance(block, Block):
+            flying = rows[block.inflight[rows]]
+            block.inflight[flying] = False
+            if block.abandoned:
+                for row in flying.tolist():
+                    fail(block, row, out_of_time(roster, row))
+
+
+def _flying(roster: Roster, row: int) -> Block | None:
+    for block in roster.blocks:
+        if isinstance(block, Block) and block.inflight[row]:
+            return block
+    return None
 
 
 def not_run(roster: Roster, row: int, cause: CarouselError) -> OutOfOrder:
@@ -167,7 +250,17 @@ def _answers_lost(session: str, known: int, applied: int) -> AnswersLost:
     )
 
 
-def _went_back(session: str, applied: int, known: int) -> SessionLost:
+def _not_as_before(roster: Roster, row: int, error: CarouselError) -> SessionLost:
+    return SessionLost(
+        f"session {roster.ids[row]!r}: a step that had run before did not run again at another "
+        f"server, so the session's state is lost; open a new one: {error}",
+        session=roster.ids[row],
+        applied=int(roster.applied[row]),
+    )
+
+
+def went_back(session: str, applied: int, known: int) -> SessionLost:
+    """Return the error of a session that stands before what its client can send again."""
     return SessionLost(
         f"session {session!r}: its server lost steps {applied} to {known - 1}; reset it or open a "
         "new one, and send its inputs again",

@@ -141,7 +141,7 @@ def too_large(model: ModelInfo, room: Room) -> InvalidInput:
     )
 
 
-def request(number: int, flights: Sequence[Flight], now: float) -> pb.StreamRequest:
+def request(number: int, server_id: int, flights: Sequence[Flight], now: float) -> pb.StreamRequest:
     """Return one message for these flights, all of one model, version and server."""
     roster = flights[0].block.roster
     handles = column([f.block.roster.handles[f.rows] for f in flights])
@@ -152,10 +152,12 @@ def request(number: int, flights: Sequence[Flight], now: float) -> pb.StreamRequ
     step.id = number
     step.model = roster.model.name
     step.version = roster.model.version
-    step.server_id = roster.server_id
+    step.server_id = server_id
     step.timeout_ms = _timeout_ms(flights, now)
     step.handles = handles.astype(wire.HANDLE_DTYPE, copy=False).tobytes()
-    step.first_step = first_step.astype(wire.STEP_COUNT_DTYPE, copy=False).tobytes()
+    step.first_step = first_step.astype(wire.STEP_COUNT_DTYPE).tobytes()
+    if roster.keep is not None:
+        step.delivered = _delivered(flights, step.first_step)
     if takes[0] != 1 or (len(takes) > 1 and (takes != 1).any()):
         step.lengths = takes.astype(wire.LENGTH_DTYPE).tobytes()
     for spec in roster.model.inputs:
@@ -168,10 +170,18 @@ def request(number: int, flights: Sequence[Flight], now: float) -> pb.StreamRequ
     return message
 
 
-def same_message(block: Block) -> tuple[str, str, float | None]:
-    """Return what chunks must have in common to share a message."""
-    model = block.roster.model
-    return model.name, model.version, block.timeout
+def _delivered(flights: Sequence[Flight], first_step: bytes) -> bytes:
+    """Return how many answers of each row are held: as many as steps, unless it was put back."""
+    if not any(flight.block.replay for flight in flights):
+        return first_step
+    held = column([flight.block.roster.held(flight.rows) for flight in flights])
+    return held.astype(wire.STEP_COUNT_DTYPE).tobytes()
+
+
+def same_message(block: Block) -> tuple[str, str, float | None, bool]:
+    """Return what chunks for one host must have in common to share a message."""
+    roster = block.roster
+    return roster.model.name, roster.model.version, block.timeout, roster.keep is not None
 
 
 def tensors(arrays: dict[str, Array]) -> list[tensor_pb2.Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from carousel_client._arrays import many_sessions, one_session
-from carousel_client._block import Block, Roster
+from carousel_client._block import FIRST_ROW, Block, Roster
 from carousel_client._columns import Array, Ints
 from carousel_client._errors import CarouselError, GroupError, InvalidInput, SessionError
 from carousel_client._models import ModelInfo
@@ -63,7 +63,7 @@ class SessionView(RosterView):
     @property
     def applied(self) -> int:
         """Return how many steps the session's state has taken in, as far as the client knows."""
-        return int(self._roster.applied[0])
+        return int(self._roster.held(FIRST_ROW)[0])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} of {self.model}/{self.version}>"
@@ -86,7 +86,7 @@ class GroupView(RosterView):
     @property
     def applied(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """Return how many steps each session's state has taken in: (N,)."""
-        return self._roster.applied.copy()
+        return self._roster.held(np.arange(len(self))).astype(np.uint64)
 
     def __len__(self) -> int:
         return len(self._roster.ids)

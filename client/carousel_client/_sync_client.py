@@ -9,8 +9,10 @@ from typing import Any, Self
 import grpc
 
 from carousel import wire
+from carousel_client._addresses import DEFAULT_ADDRESS, addresses
+from carousel_client._failover import FailoverEvent
 from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
-from carousel_client._options import DEFAULT_ADDRESS, Backoff, Options, addresses
+from carousel_client._options import Backoff, Options
 from carousel_client._session import one_state_each, wanted
 from carousel_client._sync_link import Link
 from carousel_client._sync_session import Session, SessionGroup
@@ -27,6 +29,9 @@ def connect(
     reconnect: bool = True,
     credentials: grpc.ChannelCredentials | None = None,
     on_drain: Callable[[Drain], None] | None = None,
+    failover_timeout: float = 30.0,
+    replay_bytes: int = 256 * 1024 * 1024,
+    on_failover: Callable[[FailoverEvent], None] | None = None,
 ) -> Client:
     """Connect to the first server that answers at `address`, HOST:PORT or a list of them.
 
@@ -49,6 +54,9 @@ def connect(
         reconnect=reconnect,
         credentials=credentials,
         on_drain=on_drain,
+        failover_timeout=failover_timeout,
+        replay_bytes=replay_bytes,
+        on_failover=on_failover,
     )
     return Client(Link(addresses(address), options))
 
@@ -86,6 +94,7 @@ class Client:
         *,
         version: str = "",
         initial_states: Mapping[str, Any] | None = None,
+        resume: bool | None = None,
     ) -> Session:
         """Open a session; with an id of the client's making where none is given.
 
@@ -93,7 +102,7 @@ class Client:
         begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
         """
         states = one_state_each(initial_states)
-        flow = self._link.flows.open(model, [id], version, states)
+        flow = self._link.flows.open(model, [id], version, states, resume=resume)
         return Session(self._link, self._link.run(flow))
 
     def open_many(
@@ -103,24 +112,33 @@ class Client:
         *,
         version: str = "",
         initial_states: Mapping[str, Any] | None = None,
+        resume: bool | None = None,
     ) -> SessionGroup:
         """Open N sessions, by number or by ids: all of them, or none and an error.
 
         `initial_states` are `[N, *state]` each. Raises what `open` raises.
         """
-        flow = self._link.flows.open(model, wanted(sessions), version, initial_states)
+        flow = self._link.flows.open(
+            model, wanted(sessions), version, initial_states, resume=resume
+        )
         return SessionGroup(self._link, self._link.run(flow))
 
-    def attach(self, model: str, id: str) -> Session:  # noqa: A002
+    def attach(self, model: str, id: str, *, resume: bool | None = None) -> Session:  # noqa: A002
         """Take up an open session where it is; whoever had it before gets StaleHandle.
 
         Raises SessionNotFound, SessionExpired.
         """
-        return Session(self._link, self._link.run(self._link.flows.attach(model, [id])))
+        return Session(
+            self._link, self._link.run(self._link.flows.attach(model, [id], resume=resume))
+        )
 
-    def attach_many(self, model: str, ids: Sequence[str]) -> SessionGroup:
+    def attach_many(
+        self, model: str, ids: Sequence[str], *, resume: bool | None = None
+    ) -> SessionGroup:
         """Take up open sessions: all of them, or none and SessionNotFound."""
-        return SessionGroup(self._link, self._link.run(self._link.flows.attach(model, ids)))
+        return SessionGroup(
+            self._link, self._link.run(self._link.flows.attach(model, ids, resume=resume))
+        )
 
     def restore(
         self,
@@ -129,13 +147,14 @@ class Client:
         *,
         id: str | None = None,  # noqa: A002
         version: str = "",
+        resume: bool | None = None,
     ) -> Session:
         """Open a session that goes on where a snapshot was taken.
 
         The model may have another name or version than the snapshot's, with the same states. Raises
         SnapshotMismatch, and what `open` raises.
         """
-        flow = self._link.flows.restore(model, [saved], [id], version)
+        flow = self._link.flows.restore(model, [saved], [id], version, resume=resume)
         return Session(self._link, self._link.run(flow))
 
     def restore_many(
@@ -145,10 +164,11 @@ class Client:
         *,
         ids: Sequence[str] | None = None,
         version: str = "",
+        resume: bool | None = None,
     ) -> SessionGroup:
         """Open a session for each snapshot: all of them, or none and what `restore` raises."""
         names = wanted(len(saved) if ids is None else ids)
-        flow = self._link.flows.restore(model, saved, names, version)
+        flow = self._link.flows.restore(model, saved, names, version, resume=resume)
         return SessionGroup(self._link, self._link.run(flow))
 
     def close(self) -> None:

@@ -1,15 +1,17 @@
-"""The thread-safe link: plain gRPC, one stream, and one thread that reads it.
+"""The thread-safe link: plain gRPC, a stream for each server in use, and a thread that reads it.
 
-Every entry to the exchange is under one lock. The thread lives while the stream does; when the
-stream breaks it reconnects if somebody waits, and ends if nobody does.
+Every entry to the exchange is under one lock, and so is every stretch of a flow between two calls.
+A thread lives while its stream does. One more looks for servers while sessions need one.
 """
 
 from __future__ import annotations
 
+import copy
+import socket
 import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,59 +19,66 @@ import grpc
 
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
-from carousel_client._block import Barrier, Block, Roster, Waiting
-from carousel_client._calls import Call, Flow, Sleep
+from carousel_client._block import Block, Roster, Waiting
+from carousel_client._calls import Call, Enter, Flow, Resolve, Sleep
 from carousel_client._columns import Ints
-from carousel_client._controls import Control, Result, note
-from carousel_client._errors import CarouselError, ClientClosed, Unavailable
-from carousel_client._link import STREAM, Attempts, LinkBase
+from carousel_client._controls import Control, Result
+from carousel_client._errors import CarouselError, ClientClosed, ServerError, Unavailable
+from carousel_client._hosts import Host
+from carousel_client._link import STREAM, LinkBase
 from carousel_client._options import Options
 from carousel_client._waiting import GRACE, late, result
 
 T = TypeVar("T")
 
 
-class Link(LinkBase):
-    """One client's connection; all methods may be called from any thread."""
+class Lane:
+    """One stream: what is to be sent, what reads it, and the thread in which that happens."""
 
-    def __init__(self, addresses: list[str], options: Options) -> None:
-        super().__init__(addresses, options)
-        self._channels: dict[int, grpc.Channel] = {}
-        self._lock = threading.Lock()  # guards the exchange and everything below
-        self._attaching = threading.Lock()  # one at a time: each makes earlier handles stale
-        self._thread: threading.Thread | None = None
-        self._outbox: SimpleQueue[pb.StreamRequest | None] = SimpleQueue()
-        self._stream: Any = None
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.outbox: SimpleQueue[pb.StreamRequest | None] = SimpleQueue()
+        self.stream: Any = None
+        self.thread: threading.Thread
+
+
+class Link(LinkBase):
+    """One client's connections; all methods may be called from any thread."""
+
+    def __init__(self, given: Sequence[str], options: Options) -> None:
+        super().__init__(given, options)
+        self._channels: dict[str, grpc.Channel] = {}
+        self._lock = threading.Lock()  # guards the exchange, the flows and everything below
+        self._lanes: set[Lane] = set()
+        self._mover: threading.Thread | None = None
         self._timer: threading.Timer | None = None
         self._timer_at = 0.0
-        self._broken = False
-        self._heard = False
         self._closed = False
         self._closing = threading.Event()  # ends every sleep
         try:
-            self._found(*self.run(self.flows.find_server()))
+            self.run(self.flows.find_server())
         except BaseException:
             self.close()
             raise
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end."""
+        go_on: Callable[[], Any] = partial(next, flow)
         try:
-            command = next(flow)
             while True:
-                if isinstance(command, Sleep):
-                    self._closing.wait(command.seconds)
-                    command = next(flow)
-                    continue
-                try:
-                    response = self._unary(command)
-                except grpc.RpcError as error:
-                    command = flow.throw(faults.from_rpc_error(error, subject=command.subject))
-                else:
-                    command = flow.send(response)
+                with self._lock:
+                    command = go_on()
+                    self._flush()
+                self._tell()
+                go_on = self._do(flow, command)
         except StopIteration as stop:
             value: T = stop.value
             return value
+        finally:
+            with self._lock:
+                flow.close()
+                self._flush()
+            self._tell()
 
     def ask(self, block: Block, *, grouped: bool) -> Any:
         """Submit a block and return its answers, as `result` does."""
@@ -78,7 +87,7 @@ class Link(LinkBase):
     def start(self, block: Waiting) -> threading.Lock:
         """Submit a block, and return the lock that is free once it is answered.
 
-        Raises ClientClosed, or what attaching raises where the server must be asked first.
+        Raises ClientClosed, ReplayFull.
         """
         ready = threading.Lock()
         ready.acquire()
@@ -87,18 +96,6 @@ class Link(LinkBase):
             self._check_open()
             self.exchange.submit(block)
             self._flush()
-            if isinstance(block, Block) and self.exchange.busy and self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="carousel-stream", daemon=True
-                )
-                self._thread.start()
-            stuck = self.exchange.online and self.exchange.must_attach(block.roster)
-        if stuck:
-            try:
-                self._attach([block.roster])
-            except CarouselError as error:
-                self._forget(block, error)
-                raise
         return ready
 
     def wait(self, block: Block, ready: threading.Lock, *, grouped: bool) -> Any:
@@ -121,53 +118,55 @@ class Link(LinkBase):
 
     def control(self, control: Control, roster: Roster, rows: Ints) -> Result:
         """Make a call about rows (n,) once what was submitted before is answered."""
-        with self._turn(roster):
-            done, result = self.run(self.flows.control(control, roster, rows))
-            with self._lock:
-                note(control, roster, done, result)
-            return result
+        return self.run(self.flows.control(control, roster, rows))
 
-    def fork(self, roster: Roster, ids: Sequence[str | None]) -> Roster:
+    def fork(self, roster: Roster, ids: Sequence[str | None], *, resume: bool | None) -> Roster:
         """Open copies of a roster's session once what was submitted before is answered."""
-        with self._turn(roster):
-            return self.run(self.flows.fork(roster, ids))
-
-    @contextmanager
-    def _turn(self, roster: Roster) -> Generator[None, None, None]:
-        """Hold a roster's line once what was submitted before is answered, with it attached."""
-        barrier = Barrier(roster)
-        ready = self.start(barrier)
-        try:
-            ready.acquire()
-            if barrier.failure is not None:
-                raise barrier.failure
-            if self._broken and self._thread is None:  # is it still the same server?
-                address, server = self.run(self.flows.find_server(self._address))
-                with self._lock:
-                    self._found(address, server)
-            self._attach([roster])
-            yield
-        finally:
-            self._forget(barrier, ClientClosed("the call was interrupted"))
+        return self.run(self.flows.fork(roster, ids, resume=resume))
 
     def close(self) -> None:
-        """End the stream and the connection; those who wait get ClientClosed."""
+        """End the streams and the connections; those who wait get ClientClosed."""
         with self._lock:
             self._closed = True
             self._closing.set()
-            if hasattr(self, "exchange"):
-                self.exchange.give_up(lambda: ClientClosed("the client was closed"))
-                self._flush()
-            self._outbox.put(None)
-            if self._stream is not None:
-                self._stream.cancel()
+            self.exchange.give_up(lambda: ClientClosed("the client was closed"))
+            self._flush()
+            lanes, mover = list(self._lanes), self._mover
+            for lane in lanes:
+                lane.outbox.put(None)
+                lane.stream.cancel()
             if self._timer is not None:
                 self._timer.cancel()
-            thread = self._thread
         for channel in self._channels.values():
             channel.close()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        for thread in (mover, *(lane.thread for lane in lanes)):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join()
+
+    def _do(self, flow: Flow[T], command: Any) -> Callable[[], Any]:
+        """Do what a flow asks for, without the lock, and return how it goes on."""
+        if isinstance(command, Call):
+            try:
+                return partial(flow.send, self._unary(command))
+            except grpc.RpcError as error:
+                return partial(flow.throw, faults.from_rpc_error(error, subject=command.subject))
+        if isinstance(command, Resolve):
+            return partial(flow.send, _look_up(command.name))
+        if isinstance(command, Enter):
+            self._enter(command)
+        elif isinstance(command, Sleep):
+            self._closing.wait(command.seconds)
+            self._check_open()
+        return partial(next, flow)
+
+    def _enter(self, command: Enter) -> None:
+        entered, barrier = threading.Event(), command.barrier
+        with self._lock:
+            if barrier.entered or barrier.failure is not None:
+                return
+            self._check_open()
+            barrier.done = entered.set
+        entered.wait()
 
     def _forget(self, block: Waiting, error: CarouselError) -> None:
         with self._lock:
@@ -183,13 +182,20 @@ class Link(LinkBase):
         self._post()
         for wake in self.exchange.woken():
             wake()
+        if self.exchange.astray and self._mover is None and not self._closed:
+            self._mover = threading.Thread(target=self._move, name="carousel-move", daemon=True)
+            self._mover.start()
 
     def _post(self) -> None:
         """Send what can be sent, with the lock held, so that messages keep their order."""
-        for message in self.exchange.messages(time.monotonic()):
-            self._outbox.put(message)
+        if self._closed:
+            return
+        for host in self.exchange.dark():
+            self._open_lane(host)
+        for host, message in self.exchange.messages(time.monotonic()):
+            host.lane.outbox.put(message)
         at = self.exchange.wakeup()
-        if at is not None and not self._closed and (self._timer is None or at < self._timer_at):
+        if at is not None and (self._timer is None or at < self._timer_at):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = at
@@ -202,102 +208,76 @@ class Link(LinkBase):
             self._timer = None
             self._flush()
 
-    def _serve(self) -> None:
-        """Keep a stream for as long as anybody waits."""
-        attempts = Attempts(self.options)
-        while True:
-            try:
-                self._prepare()
-                error = self._converse()
-            except CarouselError as failure:  # after as many attempts as there was time for
-                self._rest(failure)
-                return
-            delay = attempts.next(error, heard=self._heard, now=time.monotonic())
-            if self._rest(error if delay is None else None):
-                return
-            self._closing.wait(delay)
+    def _open_lane(self, host: Host) -> None:
+        """Open a stream to a host, with the lock held."""
+        lane = Lane(host)
+        lane.stream = self._channel(host.address).stream_stream(
+            STREAM,
+            request_serializer=pb.StreamRequest.SerializeToString,
+            response_deserializer=pb.StreamResponse.FromString,
+        )(iter(lane.outbox.get, None))
+        lane.thread = threading.Thread(
+            target=self._serve, args=[lane], name="carousel-stream", daemon=True
+        )
+        if host.lane is not None:
+            host.lane.stream.cancel()
+        host.lane, host.online = lane, True
+        self._lanes.add(lane)
+        lane.thread.start()
 
-    def _rest(self, error: CarouselError | None) -> bool:
-        """End the thread if there is an error for those who wait, or if nobody does."""
-        with self._lock:
-            self._broken = True
-            if error is not None:
-                self.exchange.give_up(self._ended(error))
-                self._flush()
-            elif self.exchange.busy and not self._closed:
-                return False
-            self._thread = None
-            return True
-
-    def _prepare(self) -> None:
-        """Find the server again, and attach to the sessions that somebody waits for."""
-        if self._broken:
-            address, server = self.run(self.flows.find_server(self._address))
-            with self._lock:
-                self._found(address, server)
-        while True:
-            with self._lock:
-                self._check_open()
-                rosters = self.exchange.unattached()
-                if not rosters:  # from here on, who needs attaching sees to it in `start`
-                    self._outbox = SimpleQueue()
-                    self.exchange.online = True
-                    self._flush()
-                    return
-            self._attach(rosters)
-
-    def _converse(self) -> CarouselError:
-        """Hold one stream until it ends, and return why it did."""
-        with self._lock:
-            self._check_open()
-            self._broken, self._heard = False, False
-            self._stream = self._channel(self._address).stream_stream(
-                STREAM,
-                request_serializer=pb.StreamRequest.SerializeToString,
-                response_deserializer=pb.StreamResponse.FromString,
-            )(iter(self._outbox.get, None))
+    def _serve(self, lane: Lane) -> None:
+        """Read a stream to its end."""
+        error: CarouselError = Unavailable("the server ended the stream")
         try:
-            for response in self._stream:
-                self._receive(response)
-        except grpc.RpcError as error:
-            return faults.from_rpc_error(error, subject="session")
-        else:
-            return Unavailable("the server ended the stream")
+            for response in lane.stream:
+                self._receive(lane.host, response)
+        except grpc.RpcError as failure:
+            error = faults.from_rpc_error(failure, subject="session")
         finally:
             with self._lock:
-                self._outbox.put(None)
-                self.exchange.disconnect()
+                lane.outbox.put(None)
+                self._lanes.discard(lane)
+                if lane.host.lane is lane:
+                    self._broke(lane.host, error)
+                self._flush()
+            self._tell()
 
-    def _receive(self, response: pb.StreamResponse) -> None:
+    def _receive(self, host: Host, response: pb.StreamResponse) -> None:
         if response.HasField("step"):
-            self._heard = True
             with self._lock:
-                self.exchange.receive(response.step, time.monotonic())
+                self.exchange.receive(host, response.step, time.monotonic())
                 self._post()
                 woken = self.exchange.woken()
+                if self.exchange.astray:
+                    self._flush()
             for wake in woken:  # without the lock, which they will want at once
                 wake()
+            self._tell()
         elif response.HasField("draining"):
-            self._drained(response.draining)
+            with self._lock:
+                self.exchange.drain(host)
+                self._flush()
+            self._drained(host, response.draining)
 
-    def _attach(self, rosters: Sequence[Roster]) -> None:
-        with self._attaching:
+    def _move(self) -> None:
+        """Look for servers until nobody needs one."""
+        try:
+            self.run(self.moving.run())
+        except BaseException as error:
+            failure = error if isinstance(error, CarouselError) else _failed(error)
             with self._lock:
-                needed = [roster for roster in rosters if self.exchange.must_attach(roster)]
-                server = self.server
-            if not needed:
-                return
-            results = self.run(self.flows.reattach(needed, server))
+                self.exchange.give_up(lambda: copy.copy(failure))
+            if failure is not error:
+                raise
+        finally:
             with self._lock:
-                for roster, found in results:
-                    self.exchange.attached(roster, server.server_id, found)
+                self._mover = None
                 self._flush()
 
     def _unary(self, call: Call) -> Any:
         with self._lock:
             self._check_open()
-            index = self._address if call.address is None else call.address
-            channel = self._channel(index)
+            channel = self._channel(call.address)
         method = channel.unary_unary(
             call.method.path,
             request_serializer=call.method.request.SerializeToString,
@@ -309,12 +289,25 @@ class Link(LinkBase):
             self._check_open()
             raise
 
-    def _channel(self, index: int) -> grpc.Channel:
-        if index not in self._channels:
-            self._channels[index] = self._open_channel(self.flows.addresses[index])
-        return self._channels[index]
+    def _channel(self, address: str) -> grpc.Channel:
+        if address not in self._channels:
+            self._channels[address] = self._open_channel(address)
+        return self._channels[address]
 
     def _open_channel(self, address: str) -> grpc.Channel:
+        options = self.options.channel(self.flows.name_of(address))
         if self.options.credentials is None:
-            return grpc.insecure_channel(address, self.options.channel())
-        return grpc.secure_channel(address, self.options.credentials, self.options.channel())
+            return grpc.insecure_channel(address, options)
+        return grpc.secure_channel(address, self.options.credentials, options)
+
+
+def _look_up(name: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(place[4][0]) for place in found]
+
+
+def _failed(error: BaseException) -> ServerError:
+    return ServerError(f"the client failed: {error!r}", code="INTERNAL")

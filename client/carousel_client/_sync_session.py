@@ -124,16 +124,18 @@ class Session(SessionView, ClosedAfterwards):
         """
         return int((self._control(rewind(to), self._meant())).applied[0])
 
-    def fork(self, sessions: int | Sequence[str]) -> SessionGroup:
+    def fork(self, sessions: int | Sequence[str], *, resume: bool | None = None) -> SessionGroup:
         """Open N copies of the session, by number or by ids, that go on from where it stands.
 
         Raises SessionExists, ResourceExhausted.
         """
-        return SessionGroup(self._link, self._link.fork(self._roster, wanted(sessions)))
+        return SessionGroup(
+            self._link, self._link.fork(self._roster, wanted(sessions), resume=resume)
+        )
 
-    def fork_one(self, id: str | None = None) -> Session:  # noqa: A002
+    def fork_one(self, id: str | None = None, *, resume: bool | None = None) -> Session:  # noqa: A002
         """Open one copy of the session, that goes on from where it stands. Raises as `fork`."""
-        return Session(self._link, self._link.fork(self._roster, [id]))
+        return Session(self._link, self._link.fork(self._roster, [id], resume=resume))
 
     def close(self, *, keep: bool = False) -> None:
         """End the session for good; a session that is gone already is no error.

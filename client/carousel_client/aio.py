@@ -19,14 +19,16 @@ from typing import Any, Self
 import grpc
 
 from carousel import wire
+from carousel_client._addresses import DEFAULT_ADDRESS, addresses
 from carousel_client._aio_link import Link
 from carousel_client._aio_session import Opening, S, Session, SessionGroup
 from carousel_client._block import Roster
 from carousel_client._calls import Flow
 from carousel_client._errors import ClientClosed
+from carousel_client._failover import FailoverEvent
 from carousel_client._flows import Flows
 from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
-from carousel_client._options import DEFAULT_ADDRESS, Backoff, Options, addresses
+from carousel_client._options import Backoff, Options
 from carousel_client._session import one_state_each, wanted
 
 __all__ = ["Client", "Session", "SessionGroup", "connect"]
@@ -43,6 +45,9 @@ def connect(
     reconnect: bool = True,
     credentials: grpc.ChannelCredentials | None = None,
     on_drain: Callable[[Drain], None] | None = None,
+    failover_timeout: float = 30.0,
+    replay_bytes: int = 256 * 1024 * 1024,
+    on_failover: Callable[[FailoverEvent], None] | None = None,
 ) -> Client:
     """Return a client that connects when it is awaited, or entered with `async with`.
 
@@ -58,6 +63,9 @@ def connect(
         reconnect=reconnect,
         credentials=credentials,
         on_drain=on_drain,
+        failover_timeout=failover_timeout,
+        replay_bytes=replay_bytes,
+        on_failover=on_failover,
     )
     return Client(addresses(address), options)
 
@@ -97,6 +105,7 @@ class Client:
         *,
         version: str = "",
         initial_states: Mapping[str, Any] | None = None,
+        resume: bool | None = None,
     ) -> Opening[Session]:
         """Open a session; with an id of the client's making where none is given.
 
@@ -104,7 +113,9 @@ class Client:
         begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
         """
         states = one_state_each(initial_states)
-        return self._opening(Session, lambda flows: flows.open(model, [id], version, states))
+        return self._opening(
+            Session, lambda flows: flows.open(model, [id], version, states, resume=resume)
+        )
 
     def open_many(
         self,
@@ -113,6 +124,7 @@ class Client:
         *,
         version: str = "",
         initial_states: Mapping[str, Any] | None = None,
+        resume: bool | None = None,
     ) -> Opening[SessionGroup]:
         """Open N sessions, by number or by ids: all of them, or none and an error.
 
@@ -120,19 +132,22 @@ class Client:
         """
         ids = wanted(sessions)
         return self._opening(
-            SessionGroup, lambda flows: flows.open(model, ids, version, initial_states)
+            SessionGroup,
+            lambda flows: flows.open(model, ids, version, initial_states, resume=resume),
         )
 
-    def attach(self, model: str, id: str) -> Opening[Session]:  # noqa: A002
+    def attach(self, model: str, id: str, *, resume: bool | None = None) -> Opening[Session]:  # noqa: A002
         """Take up an open session where it is; whoever had it before gets StaleHandle.
 
         Raises SessionNotFound, SessionExpired.
         """
-        return self._opening(Session, lambda flows: flows.attach(model, [id]))
+        return self._opening(Session, lambda flows: flows.attach(model, [id], resume=resume))
 
-    def attach_many(self, model: str, ids: Sequence[str]) -> Opening[SessionGroup]:
+    def attach_many(
+        self, model: str, ids: Sequence[str], *, resume: bool | None = None
+    ) -> Opening[SessionGroup]:
         """Take up open sessions: all of them, or none and SessionNotFound."""
-        return self._opening(SessionGroup, lambda flows: flows.attach(model, ids))
+        return self._opening(SessionGroup, lambda flows: flows.attach(model, ids, resume=resume))
 
     def restore(
         self,
@@ -141,13 +156,16 @@ class Client:
         *,
         id: str | None = None,  # noqa: A002
         version: str = "",
+        resume: bool | None = None,
     ) -> Opening[Session]:
         """Open a session that goes on where a snapshot was taken.
 
         The model may have another name or version than the snapshot's, with the same states. Raises
         SnapshotMismatch, and what `open` raises.
         """
-        return self._opening(Session, lambda flows: flows.restore(model, [saved], [id], version))
+        return self._opening(
+            Session, lambda flows: flows.restore(model, [saved], [id], version, resume=resume)
+        )
 
     def restore_many(
         self,
@@ -156,11 +174,12 @@ class Client:
         *,
         ids: Sequence[str] | None = None,
         version: str = "",
+        resume: bool | None = None,
     ) -> Opening[SessionGroup]:
         """Open a session for each snapshot: all of them, or none and what `restore` raises."""
         names = wanted(len(saved) if ids is None else ids)
         return self._opening(
-            SessionGroup, lambda flows: flows.restore(model, saved, names, version)
+            SessionGroup, lambda flows: flows.restore(model, saved, names, version, resume=resume)
         )
 
     async def close(self) -> None:

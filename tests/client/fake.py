@@ -141,14 +141,7 @@ class Servicer:
 class Server(Servicer, server_pb2_grpc.ServerServiceServicer):
     async def Info(self, request, context):
         await self._may_fail("Info", context, self.fake.switches.calls)
-        return server_pb2.InfoResponse(
-            version="0.1.0",
-            server_id=self.fake.server_id,
-            limits=self.fake.limits,
-            draining=self.fake.draining,
-            resumable=self.fake.store.shared,
-            advertised_address=self.fake.advertised,
-        )
+        return self.fake.info()
 
 
 class Models(Servicer, models_pb2_grpc.ModelServiceServicer):
@@ -165,86 +158,34 @@ class Models(Servicer, models_pb2_grpc.ModelServiceServicer):
 
 class Sessions(Servicer, sessions_pb2_grpc.SessionServiceServicer):
     async def Open(self, request, context):
-        fake = self.fake
-        await self._may_fail("Open", context, fake.switches.calls)
-        found = await self._model(request, context)
-        ids = list(request.ids)
-        await self._must_be_new(ids, context)
-        shape = tuple(found.manifest.states[0].shape)
-        totals = np.zeros((len(ids), *shape), np.float32)
-        for tensor in request.initial_states:
-            totals = np.frombuffer(tensor.data, "<f4").reshape(tensor.shape).copy()
-        fake.opens.append(ids)
-        opened = [fake.put(name, found, total) for name, total in zip(ids, totals, strict=True)]
-        await self._may_fail("Open", context, fake.switches.after_calls)
-        return pb.OpenResponse(
-            server_id=fake.server_id,
-            model=found.name,
-            version=found.version,
-            ids=ids,
-            handles=handles(opened),
-        )
+        await self._may_fail("Open", context, self.fake.switches.calls)
+        answer = await self._or_abort(self.fake.open(request), context)
+        await self._may_fail("Open", context, self.fake.switches.after_calls)
+        return answer
 
     async def Restore(self, request, context):
-        fake = self.fake
-        await self._may_fail("Restore", context, fake.switches.calls)
-        found = await self._model(request, context)
-        ids = list(request.ids)
-        await self._must_be_new(ids, context)
-        shape = list(found.manifest.states[0].shape)
-        bodies = []
-        for data in request.snapshots:
-            body = states_pb2.SnapshotBody.FromString(states_pb2.Snapshot.FromString(data).body)
-            if list(body.states[0].shape) != shape:
-                why = f"state shape {list(body.states[0].shape)}, but the model has {shape}"
-                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
-            bodies.append(body)
-        restored = [
-            fake.put(name, found, unpacked(body.states[0]), body.applied)
-            for name, body in zip(ids, bodies, strict=True)
-        ]
-        await self._may_fail("Restore", context, fake.switches.after_calls)
-        return states_pb2.RestoreResponse(
-            server_id=fake.server_id,
-            model=found.name,
-            version=found.version,
-            ids=ids,
-            handles=handles(restored),
-            applied=column([one.applied for one in restored]),
-        )
+        await self._may_fail("Restore", context, self.fake.switches.calls)
+        answer = await self._or_abort(self.fake.restore(request), context)
+        await self._may_fail("Restore", context, self.fake.switches.after_calls)
+        return answer
 
     async def Fork(self, request, context):
-        fake = self.fake
-        await self._may_fail("Fork", context, fake.switches.calls)
-        (held,) = fake.by_handles(request, [request.handle])
-        if held is None:
-            return states_pb2.ForkResponse(status=pb.ROW_STATUS_STALE_HANDLE)
-        ids = list(request.ids)
-        await self._must_be_new(ids, context)
-        twins = [fake.put(name, held.model, held.total.copy(), held.applied) for name in ids]
-        await self._may_fail("Fork", context, fake.switches.after_calls)
-        return states_pb2.ForkResponse(
-            ids=ids, handles=handles(twins), applied=column([one.applied for one in twins])
-        )
+        await self._may_fail("Fork", context, self.fake.switches.calls)
+        answer = await self._or_abort(self.fake.fork(request), context)
+        await self._may_fail("Fork", context, self.fake.switches.after_calls)
+        return answer
 
     async def Attach(self, request, context):
-        fake = self.fake
-        await self._may_fail("Attach", context, fake.switches.calls)
-        answer = fake.attach(request)
-        if isinstance(answer, status_pb2.Status):
-            await context.abort_with_status(rpc_status.to_status(answer))
+        await self._may_fail("Attach", context, self.fake.switches.calls)
+        answer = await self._or_abort(self.fake.attach(request), context)
+        await self._may_fail("Attach", context, self.fake.switches.after_calls)
         return answer
 
     async def Reset(self, request, context):
-        await self._may_fail("Reset", context, self.fake.switches.calls)
-        found = self.fake.control(request, self.fake.reset)
-        await self._may_fail("Reset", context, self.fake.switches.after_calls)
-        return pb.ResetResponse(status=words(found))
+        return await self._answered("Reset", self.fake.answer_reset, request, context)
 
     async def Close(self, request, context):
-        await self._may_fail("Close", context, self.fake.switches.calls)
-        act = self.fake.detach if request.keep else self.fake.end
-        return pb.CloseResponse(status=words(self.fake.control(request, act)))
+        return await self._answered("Close", self.fake.answer_close, request, context)
 
     async def Snapshot(self, request, context):
         await self._may_fail("Snapshot", context, self.fake.switches.calls)
@@ -266,43 +207,21 @@ class Sessions(Servicer, sessions_pb2_grpc.SessionServiceServicer):
         return self._ruined("GetState", answer)
 
     async def Mark(self, request, context):
-        await self._may_fail("Mark", context, self.fake.switches.calls)
-        found = self.fake.control(request, lambda held: self.fake.mark(held, request.name))
-        return states_pb2.MarkResponse(
-            status=words(found), applied=column([held.applied if held else 0 for held in found])
-        )
+        return await self._answered("Mark", self.fake.answer_mark, request, context)
 
     async def Rewind(self, request, context):
-        await self._may_fail("Rewind", context, self.fake.switches.calls)
-        done = []
+        return await self._answered("Rewind", self.fake.answer_rewind, request, context)
 
-        def rewind(held):
-            to = request.mark if request.WhichOneof("to") == "mark" else request.step
-            done.append(self.fake.rewind(held, to))
-
-        found = self.fake.control(request, rewind)
-        outcome = iter(done)
-        status = bytes(
-            pb.ROW_STATUS_STALE_HANDLE
-            if held is None
-            else (pb.ROW_STATUS_OK if next(outcome) else pb.ROW_STATUS_NOT_FOUND)
-            for held in found
-        )
-        await self._may_fail("Rewind", context, self.fake.switches.after_calls)
-        return states_pb2.RewindResponse(
-            status=status, applied=column([held.applied if held else 0 for held in found])
-        )
-
-    async def _model(self, request, context):
-        found = self.fake.find(request.model, request.version)
-        if found is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such model; there are: both, sum")
+    async def _answered(self, method, answer, request, context):
+        await self._may_fail(method, context, self.fake.switches.calls)
+        found = answer(request)
+        await self._may_fail(method, context, self.fake.switches.after_calls)
         return found
 
-    async def _must_be_new(self, ids, context):
-        for name in ids:
-            if name in self.fake.sessions or name in self.fake.store.records:
-                await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"{name!r} is open")
+    async def _or_abort(self, answer, context):
+        if isinstance(answer, status_pb2.Status):
+            await context.abort_with_status(rpc_status.to_status(answer))
+        return answer
 
     async def List(self, request, context):
         found = [
@@ -374,6 +293,8 @@ class Fake:
         self.sessions = {}
         self.server_id = random.getrandbits(63) | 1
         self.address = "127.0.0.1:0"
+        self.up = False
+        self.leased = False  # others take it for alive, whatever it is
         self._handles = 1 << 32
         self._loop = None
 
@@ -381,9 +302,86 @@ class Fake:
         self._handles += 1
         return self._handles
 
+    def info(self):
+        return server_pb2.InfoResponse(
+            version="0.1.0",
+            server_id=self.server_id,
+            limits=self.limits,
+            draining=self.draining,
+            resumable=self.store.shared,
+            advertised_address=self.advertised,
+        )
+
+    def open(self, request):
+        """Answer an OpenRequest, or return the status it fails with."""
+        found, ids = self.find(request.model, request.version), list(request.ids)
+        if (wrong := self.refused(found, ids)) is not None:
+            return wrong
+        totals = np.zeros((len(ids), *found.manifest.states[0].shape), np.float32)
+        for tensor in request.initial_states:
+            totals = unpacked(tensor)
+        self.opens.append(ids)
+        opened = [self.put(name, found, total) for name, total in zip(ids, totals, strict=True)]
+        return pb.OpenResponse(
+            server_id=self.server_id,
+            model=found.name,
+            version=found.version,
+            ids=ids,
+            handles=handles(opened),
+        )
+
+    def restore(self, request):
+        """Answer a RestoreRequest, or return the status it fails with."""
+        found, ids = self.find(request.model, request.version), list(request.ids)
+        if (wrong := self.refused(found, ids)) is not None:
+            return wrong
+        shape = list(found.manifest.states[0].shape)
+        bodies = []
+        for data in request.snapshots:
+            body = states_pb2.SnapshotBody.FromString(states_pb2.Snapshot.FromString(data).body)
+            if list(body.states[0].shape) != shape:
+                why = f"state shape {list(body.states[0].shape)}, but the model has {shape}"
+                return status(code_pb2.FAILED_PRECONDITION, why)
+            bodies.append(body)
+        self.opens.append(ids)
+        restored = [
+            self.put(name, found, unpacked(body.states[0]), body.applied)
+            for name, body in zip(ids, bodies, strict=True)
+        ]
+        return states_pb2.RestoreResponse(
+            server_id=self.server_id,
+            model=found.name,
+            version=found.version,
+            ids=ids,
+            handles=handles(restored),
+            applied=column([one.applied for one in restored]),
+        )
+
+    def fork(self, request):
+        """Answer a ForkRequest, or return the status it fails with."""
+        (held,) = self.by_handles(request, [request.handle])
+        if held is None:
+            return states_pb2.ForkResponse(status=pb.ROW_STATUS_STALE_HANDLE)
+        ids = list(request.ids)
+        if (wrong := self.refused(held.model, ids)) is not None:
+            return wrong
+        twins = [self.put(name, held.model, held.total.copy(), held.applied) for name in ids]
+        return states_pb2.ForkResponse(
+            ids=ids, handles=handles(twins), applied=column([one.applied for one in twins])
+        )
+
+    def refused(self, found, ids):
+        """Return why sessions of a model can't be opened under these ids, if they can't."""
+        if found is None:
+            return status(code_pb2.NOT_FOUND, "no such model; there are: both, sum")
+        for name in ids:
+            if name in self.sessions or name in self.store.records:
+                return status(code_pb2.ALREADY_EXISTS, f"{name!r} is open")
+        return None
+
     @property
     def alive(self):
-        return self._loop is not None
+        return self.up or self.leased
 
     def put(self, name, found, total, applied=0):
         """Have a new session."""
@@ -406,6 +404,34 @@ class Fake:
             if held is not None:
                 act(held)
         return found
+
+    def answer_reset(self, request):
+        return pb.ResetResponse(status=words(self.control(request, self.reset)))
+
+    def answer_close(self, request):
+        act = self.detach if request.keep else self.end
+        return pb.CloseResponse(status=words(self.control(request, act)))
+
+    def answer_mark(self, request):
+        found = self.control(request, lambda held: self.mark(held, request.name))
+        return states_pb2.MarkResponse(
+            status=words(found), applied=column([held.applied if held else 0 for held in found])
+        )
+
+    def answer_rewind(self, request):
+        to = request.mark if request.WhichOneof("to") == "mark" else request.step
+        done = []
+        found = self.control(request, lambda held: done.append(self.rewind(held, to)))
+        outcome = iter(done)
+        status = bytes(
+            pb.ROW_STATUS_STALE_HANDLE
+            if held is None
+            else (pb.ROW_STATUS_OK if next(outcome) else pb.ROW_STATUS_NOT_FOUND)
+            for held in found
+        )
+        return states_pb2.RewindResponse(
+            status=status, applied=column([held.applied if held else 0 for held in found])
+        )
 
     def reset(self, held):
         self.move(held, Kept(0, np.zeros_like(held.total)))
@@ -533,9 +559,11 @@ class Fake:
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
         self._thread.start()
         assert ready.wait(10)
+        self.up = True
         return self
 
     def stop(self):
+        self.up = False
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join(10)
@@ -617,6 +645,8 @@ class Fake:
     def _row(self, held, at, length, chunk):
         if held is None:
             return pb.ROW_STATUS_STALE_HANDLE, 0, {}
+        if self.store.records[held.id].owner is not self:
+            return pb.ROW_STATUS_MOVED, 0, {}
         word, steps = 0, length
         if at != held.applied:
             late = at > held.applied

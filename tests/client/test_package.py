@@ -19,9 +19,10 @@ README = ROOT / "client" / "README.md"
 def test_exports():
     assert carousel.__all__ == [
         *("AnswersLost", "Backoff", "Busy", "CarouselError", "Client", "ClientClosed"),
-        *("ConnectionLost", "DeadlineExceeded", "Drain", "GroupError", "InvalidInput", "Limits"),
+        *("ConnectionLost", "DeadlineExceeded", "Drain", "FailoverEvent", "GroupError"),
+        *("InvalidInput", "Limits"),
         *("MarkNotFound", "ModelError", "ModelInfo", "ModelNotFound", "NumericFault"),
-        *("OutOfOrder", "ResourceExhausted", "ServerError", "ServerInfo", "Session"),
+        *("OutOfOrder", "ReplayFull", "ResourceExhausted", "ServerError", "ServerInfo", "Session"),
         *("SessionClosed", "SessionError", "SessionExists", "SessionExpired", "SessionGroup"),
         *("SessionInfo", "SessionLost", "SessionMoved", "SessionNotFound", "SnapshotMismatch"),
         *("StaleHandle", "StepError", "TensorInfo", "Unavailable", "aio", "connect"),

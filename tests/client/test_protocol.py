@@ -10,7 +10,8 @@ from carousel.v1 import sessions_pb2 as pb
 from carousel_client._arrays import Chunks, many_sessions, one_session
 from carousel_client._block import Barrier, Block, Roster
 from carousel_client._exchange import Exchange
-from carousel_client._models import Limits, model_info
+from carousel_client._models import Limits, ServerInfo, model_info
+from carousel_client._outcomes import lose, reattached
 from carousel_client._waiting import result
 from tests.client.fake import MODELS, Fake
 
@@ -23,10 +24,17 @@ class Bench:
     def __init__(self, **limits):
         chosen = {"max_message_bytes": 2**22, "max_chunk": 100, "queue_rows": 1000} | limits
         self.fake = Fake()
-        self.exchange = Exchange(
-            Limits(**chosen), self.fake.server_id, max_message_bytes=2**22, patience=1.0
+        self.exchange = Exchange(max_message_bytes=2**22, patience=1.0)
+        self.info = ServerInfo(
+            version="0",
+            server_id=self.fake.server_id,
+            advertised_address="",
+            resumable=False,
+            draining=False,
+            limits=Limits(**chosen),
         )
-        self.exchange.online = True
+        self.host = self.exchange.meet("here", self.info)
+        self.host.online = True
         self.now = 0.0
         self.sent = []
 
@@ -35,7 +43,24 @@ class Bench:
         for name in ids:
             self.fake.put(name, MODELS[2], np.zeros(2))
         handles = np.array([self.fake.sessions[i].handle for i in ids], np.uint64)
-        return Roster(SUM, self.fake.server_id, ids, handles, np.zeros(n, np.uint64))
+        zeros = np.zeros(n, np.int64)
+        return Roster(SUM, ids, handles, zeros, zeros + self.host.number, self.host)
+
+    def receive(self, answer):
+        self.exchange.receive(self.host, answer, self.now)
+
+    def reconnect(self, roster, rows):
+        """Come back, with what attaching found of each row: handle and applied, or an error."""
+        self.exchange.meet("here", self.info)
+        for row, found in enumerate(rows):
+            if isinstance(found, carousel.CarouselError):
+                lose(roster, row, found)
+                continue
+            roster.handles[row] = found[0]
+            roster.place(np.array([row]), self.host)
+            reattached(roster, row, found[1])
+        self.exchange.advance(roster)
+        self.host.online = True
 
     def submit(self, roster, x, **options):
         many = len(roster.ids) > 1
@@ -46,7 +71,7 @@ class Bench:
 
     def take(self):
         """Return the messages that are sent now."""
-        found = [message.step for message in self.exchange.messages(self.now)]
+        found = [message.step for _, message in self.exchange.messages(self.now)]
         self.sent += found
         return found
 
@@ -67,7 +92,7 @@ class Bench:
                 index = rng.randrange(len(waiting))
                 # Parts of one request keep their order: `done` is in the last.
                 index = ids.index(waiting[index].id)
-            self.exchange.receive(waiting.pop(index), self.now)
+            self.receive(waiting.pop(index))
         raise AssertionError("never comes to an end")
 
 
@@ -142,11 +167,11 @@ def test_chunks_that_wait_travel_as_one():
     (step,) = bench.take()
     later = [bench.submit(roster, x[1:3]), bench.submit(roster, x[3]), bench.submit(roster, x[4:])]
     assert bench.take() == []
-    bench.exchange.receive(bench.fake.run(step)[0], 0)
+    bench.receive(bench.fake.run(step)[0])
     (step,) = bench.take()
     assert np.frombuffer(step.lengths, "<u4").tolist() == [5]
     assert np.frombuffer(step.first_step, "<u8").tolist() == [1]
-    bench.exchange.receive(bench.fake.run(step)[0], 0)
+    bench.receive(bench.fake.run(step)[0])
     answers = [result(block, grouped=False) for block in [first, *later]]
     assert [answer.shape for answer in answers] == [(2,), (2, 2), (2,), (2, 2)]
     assert np.array_equal(np.vstack(answers), sums(x))
@@ -163,7 +188,7 @@ def test_a_failure_stops_what_was_submitted_behind_it():
         bench.submit(roster, x[3:5]),
         bench.submit(roster, x[5]),
     ]
-    bench.exchange.receive(bench.fake.run(step)[0], 0)
+    bench.receive(bench.fake.run(step)[0])
     bench.settle()
     assert np.array_equal(result(blocks[0], grouped=False), sums(x)[1:3])
     with pytest.raises(carousel.NumericFault) as fault:
@@ -220,7 +245,7 @@ def test_a_barrier_waits_for_what_was_before_it_and_holds_what_comes_after():
     (step,) = bench.take()
     bench.submit(roster, [1, 1])
     assert not bench.exchange.woken()
-    bench.exchange.receive(bench.fake.run(step)[0], 0)
+    bench.receive(bench.fake.run(step)[0])
     for wake in bench.exchange.woken():
         wake()
     assert entered == [True]
@@ -246,7 +271,7 @@ def test_an_answer_that_makes_no_sense_fails_its_rows(ruin, why):
     (step,) = bench.take()
     (answer,) = bench.fake.run(step)
     ruin(answer)
-    bench.exchange.receive(answer, 0)
+    bench.receive(answer)
     with pytest.raises(carousel.ServerError, match=why):
         result(block, grouped=False)
 
@@ -255,11 +280,11 @@ def test_rows_left_unanswered_are_an_error_and_unknown_answers_are_ignored():
     bench = Bench()
     block = bench.submit(bench.roster(2), np.ones((2, 2)))
     (step,) = bench.take()
-    bench.exchange.receive(pb.StepResponse(id=999, done=True), 0)
+    bench.receive(pb.StepResponse(id=999, done=True))
     bench.fake.switches.parts = 2
     parts = bench.fake.run(step)
     parts[0].done = True
-    bench.exchange.receive(parts[0], 0)
+    bench.receive(parts[0])
     with pytest.raises(carousel.GroupError) as error:
         result(block, grouped=True)
     assert [type(one) for one in error.value.errors.values()] == [carousel.ServerError]
@@ -271,12 +296,12 @@ def test_attaching_tells_lost_answers_from_steps_never_run():
     roster = bench.roster(3)
     block = bench.submit(roster, np.ones((3, 2, 2)))
     bench.take()
-    bench.exchange.disconnect()
-    assert bench.exchange.unattached() == [roster]
-    bench.exchange.online = True
+    bench.exchange.disconnect(bench.host)
+    assert bench.exchange.astray == {roster}
+    assert bench.exchange.strays(roster).tolist() == [0, 1, 2]
     gone = carousel.SessionLost("gone", session=roster.ids[2])
     held = bench.fake.sessions[roster.ids[0]]
-    bench.exchange.attached(roster, bench.fake.server_id, [(held.handle, 0), (77, 1), gone])
+    bench.reconnect(roster, [(held.handle, 0), (77, 1), gone])
     bench.settle()
     with pytest.raises(carousel.GroupError) as error:
         result(block, grouped=True)
@@ -294,9 +319,9 @@ def test_a_state_that_went_back_is_lost():
     roster = bench.roster(1)
     bench.submit(roster, [[1, 1], [1, 1]])
     bench.settle()
-    bench.exchange.disconnect()
+    bench.exchange.disconnect(bench.host)
     block = bench.submit(roster, [1, 1])
-    bench.exchange.attached(roster, bench.fake.server_id, [(5, 1)])
+    bench.reconnect(roster, [(5, 1)])
     with pytest.raises(carousel.SessionLost, match="lost steps 1 to 1"):
         result(block, grouped=False)
 
@@ -308,7 +333,7 @@ def test_an_abandoned_chunk_sends_no_more_and_stops_what_waits_behind_it():
     (step,) = bench.take()
     behind = bench.submit(roster, [1, 1])
     bench.exchange.abandon(block, carousel.DeadlineExceeded("late"))
-    bench.exchange.receive(bench.fake.run(step)[0], 0)
+    bench.receive(bench.fake.run(step)[0])
     assert bench.take() == []
     assert roster.applied[0] == 2
     with pytest.raises(carousel.OutOfOrder):
