@@ -306,12 +306,12 @@ class Server:
         return live
 
     def _note_claim(self, name: str, found: Record | Held | None) -> None:
+        """Note a take-over; nobody takes anything from a server that does what it should."""
         if isinstance(found, Record):
-            before = self.world.ledger.owner.get(name)
-            for server in self.world.servers:
-                if before and server.owner.server == before[0] and server is not self:
-                    # Nobody takes anything from a server that does what it should.
-                    assert not (server.runs and server.is_well) or before[1] < 0
+            holder, _ = self.world.ledger.owner.get(name, ("", 0))
+            for other in self.world.servers:
+                if other is not self and other.owner.server == holder:
+                    assert not (other.runs and other.is_well)
             self.world.ledger.took(name, self.owner.server, found.token)
 
     @property

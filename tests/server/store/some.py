@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from carousel_server.store.interface import (
     NOT_COUNTED,
     Birth,
@@ -14,6 +16,7 @@ from carousel_server.store.interface import (
 )
 
 HEADER = Header("ve\u00f6gel", "3", "ab" * 32, '[["h", "float32", [1, 4]]]', 1.7e9 + 1 / 3)
+RESTORED = replace(HEADER, initial=False)
 A = Owner("aaaa", "10.0.0.1:8001")
 B = Owner("bbbb", "")
 C = Owner("cccc", "[::1]:1")

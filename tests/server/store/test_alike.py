@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from carousel_server.store.interface import NOT_COUNTED, Birth
 from tests.server.store.conftest import file_world, memory_world, redis_world
-from tests.server.store.some import HEADER, A, B, at, saves
+from tests.server.store.some import HEADER, RESTORED, A, B, at, saves
 
 IDS = ["x", "y"]
 ids = st.sampled_from(IDS)
@@ -15,13 +15,14 @@ tokens = st.integers(1, 4)
 steps = st.integers(0, 5)
 counts = st.sampled_from([NOT_COUNTED, 0, 1, 2, 3, 4, 5])
 owners = st.sampled_from([A, B])
+headers = st.sampled_from([HEADER, RESTORED])
 some = st.lists(ids, min_size=1, max_size=2, unique=True)
 rows = st.tuples(ids, tokens, steps, st.binary(max_size=3), counts, st.sampled_from(["", "", "m"]))
 
 calls = st.one_of(
-    st.tuples(st.just("create"), owners, some, st.none() | steps),
-    st.tuples(st.just("save"), owners, st.lists(rows, min_size=1, max_size=3)),
-    st.tuples(st.just("save"), owners, st.lists(rows, min_size=1, max_size=3)),
+    st.tuples(st.just("create"), owners, headers, some, st.none() | steps),
+    st.tuples(st.just("save"), owners, headers, st.lists(rows, min_size=1, max_size=3)),
+    st.tuples(st.just("save"), owners, headers, st.lists(rows, min_size=1, max_size=3)),
     st.tuples(st.just("claim"), owners, some, counts),
     st.tuples(st.just("release"), ids, tokens),
     st.tuples(st.just("delete"), ids, tokens),
@@ -33,13 +34,12 @@ calls = st.one_of(
 
 def answer(world, store, call):  # noqa: PLR0911
     match call:
-        case "create", owner, names, step:
+        case "create", owner, header, names, step:
             first = None if step is None else at(step)
-            return store.create([Birth(name, HEADER, first) for name in names], owner)
-        case "save", owner, columns:
-            return store.save(
-                saves(*[(n, t, at(s, data), d, m) for n, t, s, data, d, m in columns]), owner
-            )
+            return store.create([Birth(name, header, first) for name in names], owner)
+        case "save", owner, header, columns:
+            full = [(n, t, at(s, data), d, m) for n, t, s, data, d, m in columns]
+            return store.save(saves(*full, header=header), owner)
         case "claim", owner, names, delivered:
             return store.claim(names, owner, [delivered] * len(names))
         case "release" | "delete", name, token:

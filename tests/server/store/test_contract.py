@@ -7,7 +7,7 @@ import pytest
 from carousel_server.store.interface import NOT_COUNTED, Birth, Held, Record
 from carousel_server.store.records import REMEMBERED_SECONDS
 from tests.server.store.conftest import TTL
-from tests.server.store.some import HEADER, A, B, C, at, create, load, save, saves, steps
+from tests.server.store.some import HEADER, RESTORED, A, B, C, at, create, load, save, saves, steps
 
 ODD_IDS = ["x", "a/b/../..", "\u00fc\U0001f3a0 \n\"'\\", "x" * 512, "{tag}", "*"]
 
@@ -233,6 +233,17 @@ def test_a_claim_ends_what_the_client_has_not_seen(world, delivered, left):
     both = world.open().claim(["w", "x"], B, [10**9, delivered])
     assert [[one.step for one in record.checkpoints] for record in both] == [[100, 200, 300], left]
     assert steps(store, "x") == left
+
+
+def test_a_claim_leaves_what_it_can_t_go_on_from(store):
+    """The session did not begin with its model's state, so its beginning is no place to go on."""
+    store.create([Birth("x", RESTORED, at(200))], A)
+    save(store, A, "x", 1, at(300), 0)
+    assert steps(store, "x") == [200, 300]
+    (record,) = store.claim(["x"], A, [199])
+    assert [one.step for one in record.checkpoints] == [200, 300]
+    (record,) = store.claim(["x"], A, [200])
+    assert [one.step for one in record.checkpoints] == [200]
 
 
 def test_a_record_goes_when_its_time_is_over(world):

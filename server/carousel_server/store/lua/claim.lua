@@ -11,7 +11,7 @@ local function can_go_on(key, count, steps)
     end
   end
   local read, header = pcall(cjson.decode, redis.call('HGET', key, 'header'))
-  return read and header.initial
+  return read and type(header) == 'table' and header.initial
 end
 
 local function take(key, count)
