@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PROTO  := .venv-proto
+CHART  := .venv-chart
+NPM    := helm/tools/node_modules
 # Kept apart so that a changed requirement, and nothing else, installs again.
 REQUIREMENTS := pyproject.toml proto/pyproject.toml client/pyproject.toml server/pyproject.toml \
                 exporter/pyproject.toml
@@ -16,9 +18,12 @@ moved = $(if $(filter-out $(CURDIR),$(shell cat $(1)/place 2>/dev/null)),anew)
 ifneq ($(call moved,$(VENV))$(call moved,$(PROTO)),)
 .PHONY: $(VENV)/installed $(PROTO)/installed
 endif
+ifneq ($(call moved,$(CHART)),)
+.PHONY: $(CHART)/installed
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check lint format types proto proto-check installs bench clean
+.PHONY: help setup demo test chaos check lint format types proto proto-check installs chart chart-files bench clean
 
 help:  ## Say what there is to make
 	@echo "usage: make TARGET [PYTHON=/path/to/python3.11]"
@@ -73,8 +78,26 @@ proto-check: setup $(PROTO)/installed  ## Check that the protocol's code is up t
 installs:  ## Prove that client and server install without each other's packages
 	@scripts/check-installs $(PYTHON)
 
+$(CHART)/installed: pyproject.toml
+	@echo "setup: installing what checks the Helm chart into $(CHART)"
+	@scripts/environment $(PYTHON) $(CHART) --group chart
+	@touch $@
+
+$(NPM)/installed: helm/tools/package-lock.json
+	@command -v npm >/dev/null || { echo "setup: the chart's checks need Node 20 or newer, and npm" >&2; exit 1; }
+	@echo "setup: installing what checks the Helm chart into $(NPM)"
+	@cd helm/tools && npm ci
+	@touch $@
+
+chart: setup $(CHART)/installed $(NPM)/installed  ## Check the Helm chart, its alerts and dashboard
+	@timeout 900 $(BIN)/python -m pytest tests/chart
+
+chart-files: setup  ## Make the chart's README and dashboard again
+	@$(BIN)/python helm/tools/readme.py
+	@$(BIN)/python helm/tools/dashboard.py
+
 bench: setup  ## Measure the server beside its ceilings; BENCH=--quick for a short run
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## Remove the environments, and what the demo and the benchmarks made
-	rm -rf $(VENV) $(PROTO) .demo .bench
+	rm -rf $(VENV) $(PROTO) $(CHART) $(NPM) .demo .bench
