@@ -50,6 +50,7 @@ class Link(LinkBase):
         self._loop = asyncio.get_running_loop()
         self._lanes: set[Lane] = set()
         self._mover: asyncio.Task[None] | None = None
+        self._refresher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._closed = False
@@ -98,7 +99,11 @@ class Link(LinkBase):
         self._check_open()
         ready: asyncio.Future[None] = self._loop.create_future()
         block.done = lambda: None if ready.done() else ready.set_result(None)
-        self.exchange.submit(block)
+        try:
+            self.exchange.submit(block)
+        finally:
+            if self._should_refresh():
+                self._refresher = self._loop.create_task(self._refresh())
         self._flush_soon()
         return ready
 
@@ -139,7 +144,7 @@ class Link(LinkBase):
         if self._timer is not None:
             self._timer.cancel()
         tasks = [lane.task for lane in self._lanes]
-        tasks += [self._mover] if self._mover is not None else []
+        tasks += [task for task in (self._mover, self._refresher) if task is not None]
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -253,6 +258,11 @@ class Link(LinkBase):
         finally:
             self._mover = None
             self._flush_soon()
+
+    async def _refresh(self) -> None:
+        """Ask what the store covers; nobody waits for it, so nobody hears that it failed."""
+        with contextlib.suppress(CarouselError):
+            await self.run(self.flows.refresh())
 
     async def _unary(self, call: Call) -> Any:
         self._check_open()

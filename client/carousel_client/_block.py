@@ -38,7 +38,7 @@ def nobody() -> None:
 ADRIFT: Final = -1
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Roster:
     """N sessions of one model and version: ids, and columns `(N,)` of handles and step counts.
 

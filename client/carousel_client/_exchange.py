@@ -74,7 +74,7 @@ class Exchange(Lines):
         if found.poor or not found.online:
             found.address = address
         found.info, found.room = info, room(info.limits, self._max_message_bytes)
-        found.draining = info.draining
+        found.draining = info.draining or found.leaving
         found.doubted = found.gone = False
         for roster in list(self.active):
             self.advance(roster)
@@ -113,7 +113,7 @@ class Exchange(Lines):
 
     def drain(self, host: Host) -> None:
         """Note that a host takes no more: sessions that outlive it go elsewhere."""
-        host.draining = True
+        host.draining = host.leaving = True
         for roster in list(self.active):
             self.advance(roster)
 

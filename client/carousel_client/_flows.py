@@ -61,6 +61,31 @@ class Flows(Opening):
             if not page.next_page_token:
                 return found
 
+    def refresh(self) -> Flow[None]:
+        """Ask how far sessions are durable whose inputs are held, and forget what the store covers.
+
+        Answers say it too, but idle sessions get none.
+        """
+        wanted: dict[tuple[str, str], dict[str, tuple[Roster, int, int, int]]] = {}
+        for roster in list(self.exchange.kept):
+            if roster.keep is None or roster.host is None or roster.host.poor:
+                continue
+            held = roster.held(np.arange(len(roster.ids))).tolist()
+            place = wanted.setdefault((roster.host.address, roster.model.name), {})
+            for row, name in enumerate(roster.ids):
+                if held[row] > roster.keep.floor[row]:
+                    place[name] = (roster, row, held[row], roster.keep.epoch)
+        for (address, model), sessions in wanted.items():
+            request = pb.ListSessionsRequest(model=model)
+            while sessions:
+                page = yield self._call(SESSIONS, request, "model", address)
+                for session in page.sessions:
+                    if session.id in sessions:
+                        _cover(session.durable, *sessions[session.id])
+                request = pb.ListSessionsRequest(model=model, page_token=page.next_page_token)
+                if not page.next_page_token:
+                    break
+
     def fork(
         self, roster: Roster, ids: Sequence[str | None], *, resume: bool | None = None
     ) -> Flow[Roster]:
@@ -160,3 +185,9 @@ class Flows(Opening):
             if loose and roster.keep is not None:  # what was put back must be made up for
                 roster.unsettle(np.flatnonzero(roster.applied < roster.keep.target))
             self.exchange.release(barrier)
+
+
+def _cover(durable: int, roster: Roster, row: int, held: int, epoch: int) -> None:
+    """Forget what the store covers of a session that held so many answers when that was asked."""
+    if roster.keep is not None and roster.keep.epoch == epoch and row not in roster.gone:
+        roster.keep.cover(np.array([row]), np.array([min(durable, held)]))

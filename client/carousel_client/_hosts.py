@@ -34,8 +34,9 @@ class Host:
     doubted: bool = False
     #: Another process answers at its address, so it is out of reach, or dead.
     gone: bool = False
-    #: It is going down, and takes no more.
+    #: It takes no more, as far as is known; and for good, because it said that it goes down.
     draining: bool = False
+    leaving: bool = False
     sent: dict[int, Sent] = field(default_factory=dict)  # by request id
     ready: dict[Kind, deque[Roster]] = field(default_factory=dict)
     load: dict[str, Load] = field(default_factory=dict)  # what is on its way, by model

@@ -6,6 +6,7 @@ Not thread-safe: the shells around it see to that. Time is passed in, in seconds
 from __future__ import annotations
 
 import heapq
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -34,6 +35,8 @@ class Lines:
         self.hosts: dict[int, Host] = {}
         self.ledger = Ledger(replay_bytes)
         self.active: set[Roster] = set()
+        #: Rosters that hold inputs, as long as their users do.
+        self.kept: weakref.WeakSet[Roster] = weakref.WeakSet()
         #: Rosters of which something waits for a home: see `strays`.
         self.astray: set[Roster] = set()
         self._numbers = count(1)
@@ -160,6 +163,7 @@ class Lines:
         assert roster.keep is not None
         size = sum(array.nbytes for array in block.inputs.values())
         self.ledger.add(size, roster.keep, roster.applied)
+        self.kept.add(roster)
         block.inputs = {name: array.copy() for name, array in block.inputs.items()}
 
     def _finish(self, block: Block) -> None:

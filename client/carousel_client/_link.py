@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +21,9 @@ from carousel_client._options import Options
 
 log = logging.getLogger("carousel_client")
 
+#: How long to wait before servers are asked again what the store covers, in seconds.
+_REFRESH_SECONDS = 0.5
+
 STREAM = "/carousel.v1.SessionService/Stream"
 
 
@@ -35,11 +39,19 @@ class LinkBase:
         )
         self.flows = Flows(given, options, self.exchange)
         self.moving = Moving(self.flows)
+        self._refresh_at = 0.0
 
     @property
     def address(self) -> str:
         """Return the address of the server in use."""
         return self.flows.current
+
+    def _should_refresh(self) -> bool:
+        """Whether to ask now what the store covers, so that inputs can be forgotten."""
+        if not self.exchange.ledger.crowded or time.monotonic() < self._refresh_at:
+            return False
+        self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+        return True
 
     def _tell(self) -> None:
         """Tell of failovers that are over. Not to be called with a lock held."""

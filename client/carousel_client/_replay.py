@@ -34,6 +34,11 @@ class Ledger:
     limit: int
     held: int = 0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether it is time to ask the servers what the store covers by now."""
+        return self.held * 2 > self.limit
+
     def add(self, size: int, keep: Keep, applied: Ints) -> None:
         """Count bytes about to be held. Raises ReplayFull, and counts nothing."""
         if self.held + size > self.limit:
@@ -84,6 +89,8 @@ class Keep(ABC):
         self.target: Ints = np.zeros(len(begins), np.int64)
         #: Whether what is held reaches back to the session's origin.
         self.whole = np.full(len(begins), origin is not None)
+        #: How often the sessions began anew or went back: what was asked before is of no use then.
+        self.epoch = 0
         #: At which step marks stand, as far as they are on the sessions' present line: -1 if not.
         self.marks: dict[str, Ints] = {}
 
@@ -127,6 +134,7 @@ class Keep(ABC):
     def restart(self, rows: Ints, begins: Ints, *, fresh: bool = False) -> None:
         """Hold nothing of rows (n,), and begin at `begins`; `fresh`: at their model's beginning."""
         self._cut(rows, np.zeros(len(rows), np.int64))
+        self.epoch += 1
         self.floor[rows] = begins
         self.target[rows] = 0
         self.whole[rows] = False
@@ -139,6 +147,7 @@ class Keep(ABC):
 
         Inputs before that are of use still if the place is on the sessions' present line.
         """
+        self.epoch += 1
         self.target[rows] = 0
         on_line = begins >= self.floor[rows]
         if mark is not None:

@@ -6,6 +6,7 @@ A thread lives while its stream does. One more looks for servers while sessions 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import socket
 import threading
@@ -94,7 +95,11 @@ class Link(LinkBase):
         block.done = ready.release
         with self._lock:
             self._check_open()
-            self.exchange.submit(block)
+            try:
+                self.exchange.submit(block)
+            finally:
+                if self._should_refresh():
+                    threading.Thread(target=self._refresh, daemon=True).start()
             self._flush()
         return ready
 
@@ -273,6 +278,11 @@ class Link(LinkBase):
             with self._lock:
                 self._mover = None
                 self._flush()
+
+    def _refresh(self) -> None:
+        """Ask what the store covers; nobody waits for it, so nobody hears that it failed."""
+        with contextlib.suppress(CarouselError):
+            self.run(self.flows.refresh())
 
     def _unary(self, call: Call) -> Any:
         with self._lock:

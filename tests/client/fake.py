@@ -237,6 +237,7 @@ class Sessions(Servicer, sessions_pb2_grpc.SessionServiceServicer):
                 model=held.model.name,
                 version=held.model.version,
                 applied=held.applied,
+                durable=held.durable,
                 place=pb.SESSION_PLACE_LIVE,
                 idle=duration_pb2.Duration(seconds=3),
             )
@@ -480,6 +481,8 @@ class Fake:
         word, moved = {}, []
         for name in request.ids:
             record = self.store.records.get(name)
+            if record is not None and record.owner is not self:
+                self.sessions.pop(name, None)  # another server has taken it over
             if name not in self.sessions and record is None:
                 word[name] = pb.ROW_STATUS_NOT_FOUND
             elif name not in self.sessions and self.holds_another(record):

@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import carousel_client as carousel
 from carousel.v1 import sessions_pb2 as pb
+from carousel_client import _controls as controls
 from tests.client.world import World, data, sums
 
 OPS = (
@@ -134,3 +136,78 @@ def test_whatever_happens_each_answer_comes_once_and_in_order(
     check(world, rosters, blocks)
     assert not world.exchange.busy
     assert world.exchange._replaying == 0
+
+
+class Past:
+    """What a session's calls should have come to: its inputs so far, and those at its marks."""
+
+    def __init__(self):
+        self.inputs = []
+        self.marks = {}
+
+    def total(self):
+        return np.sum(self.inputs, axis=0, dtype=np.float32) if self.inputs else np.zeros(2)
+
+
+def apply(world, roster, pasts, op, rng):
+    """Let the application make a call and wait for it, and check what comes."""
+    rows = np.arange(len(roster.ids))
+    if op == "step":
+        x = data(len(rows), rng.randrange(1000))
+        call = world.submit(roster, x if len(rows) > 1 else x[0])
+        while not call.woken:
+            world.settle()
+        for past, one in zip(pasts, x, strict=True):
+            past.inputs.append(one)
+        answers = np.reshape(call.result(), (-1, 2))
+        assert np.array_equal(answers, [past.total() for past in pasts])
+        return
+    name = rng.choice("ab")
+    control = {
+        "reset": controls.RESET,
+        "mark": controls.mark(name),
+        "rewind": controls.rewind(name),
+    }[op]
+    result = world.run(world.flows.control(control, roster, rows))
+    for row, past in enumerate(pasts):
+        if op == "reset":
+            past.inputs = []
+        elif op == "mark":
+            past.marks[name] = list(past.inputs)
+        elif name in past.marks:
+            past.inputs = list(past.marks[name])
+        else:
+            assert isinstance(result.errors.pop(row), carousel.MarkNotFound)
+    assert not result.errors
+    held = roster.held(rows).tolist()
+    assert held == [len(past.inputs) for past in pasts]
+
+
+CHAOS = ("cut", "kill", "boot", "drain", "leave", "lease", "save", "busy")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    ops=st.lists(st.sampled_from(["step"] * 4 + ["reset", "mark", "rewind"]), max_size=30),
+    rng=st.randoms(use_true_random=False),
+    rows=st.integers(1, 3),
+    save_every=st.integers(0, 4),
+    often=st.floats(0, 0.3),
+)
+def test_whatever_happens_calls_come_to_what_they_should(*, ops, rng, rows, save_every, often):
+    world = World(3, save_every=save_every, failover_timeout=1e6, timeout=1e6)
+    roster = world.open(rows, ids=[f"s{row}" for row in range(rows)])
+    pasts = [Past() for _ in range(rows)]
+
+    def chaos():
+        if rng.random() < often:
+            disturb(world, [roster], [rng.choice(CHAOS)], rng)
+        elif rng.random() < 0.2:
+            end_leases(world)
+
+    world.chaos = chaos
+    for op in ops:
+        apply(world, roster, pasts, op, rng)
+    world.chaos = lambda: None
+    heal(world)
+    apply(world, roster, pasts, "step", rng)

@@ -60,6 +60,10 @@ class World(LinkBase):
         self.servers = {}
         self.save_every = save_every
         self.log = []
+        self.requests = {}
+        self.failures = {}  # by method: statuses that calls fail with first
+        self.chaos = lambda: None  # what else goes on while a flow runs
+        self.lose_answer = None  # (method, "before" or "after"): its server dies then
         for number in range(servers):
             self.boot(f"server{number}")
         quick = {"backoff": carousel.Backoff(initial=0.01, maximum=0.05)}
@@ -139,9 +143,11 @@ class World(LinkBase):
             while True:
                 if isinstance(command, calls.Enter):
                     while not (command.barrier.entered or command.barrier.failure):
+                        self.chaos()
                         self.settle(one=True)
                     command = next(flow)
                 else:
+                    self.chaos()
                     command = self.do(flow, command)
         except StopIteration as stop:
             return stop.value
@@ -161,19 +167,32 @@ class World(LinkBase):
 
     def call(self, command):
         """Answer a unary call, or return the status it fails with."""
-        server = self.servers.get(command.address)
-        self.log.append((command.method.path.rpartition("/")[2], command.address))
+        server, name = self.servers.get(command.address), command.method.path.rpartition("/")[2]
+        self.log.append((name, command.address))
         if server is None:
             return AWAY
-        name = command.method.path.rpartition("/")[2]
-        if name == "Info":
-            return server.info()
-        if name == "Get":
-            found = server.find(command.request.name, command.request.version)
-            return calls.MODEL.response(model=found)
-        if server.draining:
+        if server.draining and name not in ("Info", "Get"):
             return status(code_pb2.UNAVAILABLE, "draining")
+        if self.failures.get(name):
+            return self.failures[name].pop(0)
+        return self._answer_or_die(command.address, name, server, command.request)
+
+    def _answer_or_die(self, address, name, server, request):
+        if self.lose_answer == (name, "before"):
+            self.lose_answer = None
+            self.kill(address)
+            return AWAY
+        answer = self._answer(name, server, request)
+        if self.lose_answer == (name, "after"):
+            self.lose_answer = None
+            self.kill(address)
+            return AWAY
+        return answer
+
+    def _answer(self, name, server, request):
         return {
+            "Info": lambda _: server.info(),
+            "Get": lambda asked: calls.MODEL.response(model=server.find(asked.name, asked.version)),
             "Open": server.open,
             "Restore": server.restore,
             "Attach": server.attach,
@@ -182,7 +201,7 @@ class World(LinkBase):
             "Close": server.answer_close,
             "Mark": server.answer_mark,
             "Rewind": server.answer_rewind,
-        }[name](command.request)
+        }[name](request)
 
     def move(self):
         """Let the search for a server go on by one command; whether it had anything to do."""
@@ -221,7 +240,9 @@ class World(LinkBase):
         """Let a server run the next message on its way to it."""
         wire = self.wires[host]
         if wire.there:
-            wire.back += wire.server.run(wire.there.pop(0))
+            step = wire.there.pop(0)
+            self.requests.setdefault(host.address, []).append(step)
+            wire.back += wire.server.run(step)
 
     def answer(self, host):
         """Let the client have the next answer on its way to it."""
@@ -242,6 +263,8 @@ class World(LinkBase):
                     self.answer(host)
                     did = True
             did = self.move() or did
+            if not one:
+                self.chaos()
             if one:
                 self.now += 0.001
                 return
