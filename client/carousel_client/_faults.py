@@ -70,6 +70,8 @@ REASONS: Final[Mapping[str, type[errors.CarouselError]]] = MappingProxyType(
         "SESSION_EXPIRED": errors.SessionExpired,
         "SESSION_EXISTS": errors.SessionExists,
         "SESSION_MOVED": errors.SessionMoved,
+        "SNAPSHOT_MISMATCH": errors.SnapshotMismatch,
+        "SNAPSHOT_DAMAGED": errors.SnapshotMismatch,
     }
 )
 
