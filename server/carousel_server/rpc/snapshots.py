@@ -20,6 +20,7 @@ from carousel_server.spec import StateSpec
 
 FORMAT = 1
 _LEAST_KEY = 16  # bytes
+_MOST_WORDS = 600  # characters
 # As many as a double counts: the stores' own scripts have no other numbers.
 _MOST_STEPS = 2**53
 
@@ -156,8 +157,13 @@ def _state(model: Served, state: StateSpec, tensor: tensor_pb2.Tensor) -> NDArra
 
 
 def _damaged(why: str) -> SnapshotMismatch:
-    return SnapshotMismatch(f"the snapshot can't be used: {why}", damaged=True)
+    return SnapshotMismatch(f"the snapshot can't be used: {_cut(why)}", damaged=True)
 
 
 def _other(why: str) -> SnapshotMismatch:
-    return SnapshotMismatch(f"the snapshot does not fit: {why}", damaged=False)
+    return SnapshotMismatch(f"the snapshot does not fit: {_cut(why)}", damaged=False)
+
+
+def _cut(why: str) -> str:
+    """Return what can travel in a header: whoever made the snapshot chose some of the words."""
+    return why if len(why) <= _MOST_WORDS else why[:_MOST_WORDS] + "..."
