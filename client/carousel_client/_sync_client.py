@@ -35,13 +35,20 @@ def connect(
 ) -> Client:
     """Connect to the first server that answers at `address`, HOST:PORT or a list of them.
 
+    A name, plain or as dns:///NAME:PORT, stands for all the addresses that it has.
+
     `timeout`, in seconds, is how long the client goes on trying: to connect, to make a call, to
     reconnect after the connection broke (unless `reconnect` is False), and to find room in a full
     server's queue. It doesn't bound how long a step may run: see `Session.step`. `backoff` says how
     long to wait between attempts. `max_message_bytes` bounds messages either way. An idle
     connection is probed every `keepalive` seconds, and given up when nothing comes back for
     `keepalive_timeout` seconds. `credentials` are gRPC's for TLS; None for a plain connection.
-    `on_drain` is called, in a thread of the client's, when the server says that it is going down.
+    `on_drain` is called, in a thread of the client's, when a server says that it is going down.
+
+    Sessions that outlive their server may be without one for `failover_timeout` seconds before
+    their steps fail. For them the client holds inputs of up to `replay_bytes` bytes, to be sent
+    again. `on_failover` is called, in a thread of the client's, when sessions went on at a server
+    after they had lost theirs.
 
     Raises Unavailable where no server answers in time, and InvalidInput.
     """
@@ -99,7 +106,9 @@ class Client:
         """Open a session; with an id of the client's making where none is given.
 
         `initial_states` are the states to begin with, `[*state]` each, by name; those not named
-        begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
+        begin as the model says. `resume` is whether the session is to go on elsewhere when its
+        server is lost; None: if servers share a store. Raises ModelNotFound, SessionExists,
+        ResourceExhausted.
         """
         states = one_state_each(initial_states)
         flow = self._link.flows.open(model, [id], version, states, resume=resume)

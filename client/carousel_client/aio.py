@@ -110,7 +110,9 @@ class Client:
         """Open a session; with an id of the client's making where none is given.
 
         `initial_states` are the states to begin with, `[*state]` each, by name; those not named
-        begin as the model says. Raises ModelNotFound, SessionExists, ResourceExhausted.
+        begin as the model says. `resume` is whether the session is to go on elsewhere when its
+        server is lost; None: if servers share a store. Raises ModelNotFound, SessionExists,
+        ResourceExhausted.
         """
         states = one_state_each(initial_states)
         return self._opening(
