@@ -329,20 +329,19 @@ def _variables() -> list[dict[str, Any]]:
 
 
 def _variable(name: str, query: str, *, several: bool = True) -> dict[str, Any]:
-    return {
+    variable = {
         "name": name,
         "label": name.capitalize(),
         "type": "query",
         "datasource": _SOURCE,
         "query": {"query": query, "refId": name},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "hide": 0,
         "multi": several,
         "includeAll": several,
-        "allValue": ".*" if several else None,
     }
+    return variable | ({"allValue": ".*"} if several else {})
 
 
 def text() -> str:

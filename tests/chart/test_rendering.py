@@ -38,7 +38,7 @@ OWN = {
 
 
 def as_modelled(manifest):
-    """Return a manifest as its model has it: the model of GRPCRoute is of v1alpha2, before it was v1.
+    """Return a manifest as its model has it: that of GRPCRoute is of v1alpha2, before it was v1.
 
     Nothing that the chart uses has changed in between.
     """
@@ -122,7 +122,7 @@ def test_no_manifest_of_another_kind_has_a_field_that_its_type_has_not():
 
 
 def nested(kind):
-    """Return where to put a wrong field: deep inside the first list of the spec, if there is one."""
+    """Return a manifest with a wrong field, inside the first list of its spec if there is one."""
     manifest = copy.deepcopy(
         next(
             as_modelled(manifest)

@@ -26,7 +26,7 @@ _OTHERS = ROOT / ".venv-chart" / "bin"
 Manifest = dict[str, Any]
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """Helm did not render; the text is what it said."""
 
 
@@ -83,7 +83,7 @@ def helm(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def helm4(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return `{"files": ..., "lint": ...}`, or `{"error": ..., "lint": ...}`, for each of the values."""
+    """Return, for each of the values, `{"files": ...}` or `{"error": ...}`, and `"lint"`."""
     asked = {"chart": str(CHART), "values": list(values)}
     answers: list[dict[str, Any]] = ask_json(_OTHERS / "python", TOOLS / "helm4.py", given=asked)
     return answers
@@ -106,7 +106,7 @@ def own_models(manifests: Sequence[Manifest]) -> list[str | None]:
 
 
 def typescript(text: str, name: str) -> str:
-    """Return what TypeScript's compiler says against a module, which may import what is installed."""
+    """Return what TypeScript's compiler says against a module, which may import what there is."""
     folder = TOOLS / ".checked"  # beside node_modules, where the compiler looks for imports
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.ts"

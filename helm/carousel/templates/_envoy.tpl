@@ -29,6 +29,7 @@ authority.yaml: |
 {{- end -}}
 
 {{- define "carousel.envoyBootstrap" -}}
+node: {id: front-door, cluster: front-door}
 admin:
   address: {socket_address: {address: 127.0.0.1, port_value: 9901}}
 static_resources:
@@ -92,8 +93,11 @@ static_resources:
                         - {match: {path: /ready}, direct_response: {status: 200}}
   clusters:
     - name: servers
-      type: STRICT_DNS
-      dns_refresh_rate: 2s
+      cluster_type:
+        name: envoy.cluster.dns
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster
+          dns_refresh_rate: 2s
       lb_policy: RING_HASH
       ring_hash_lb_config: {minimum_ring_size: 1024}
       # A draining server says so at once; the name server says it some seconds later.
