@@ -17,6 +17,9 @@ FORBIDDEN = {
     "carousel_client.aio": {"onnx", "onnxruntime", "torch", "typer", "rich"},
     "carousel_server.__main__": {"torch", "carousel_client", "carousel_exporter"},
     "carousel_server.engine.engine": {"grpc", "google", "carousel", "onnx", "onnxruntime"},
+    "carousel_server.keeping.starting": {"grpc", "onnx", "onnxruntime", "redis"},
+    "carousel_server.keeping.verifying": {"grpc", "onnx", "onnxruntime", "redis"},
+    "carousel_server.store.redis": {"grpc", "google", "carousel", "onnx", "numpy"},
     "carousel_server.runtime.model": {"grpc", "torch"},
     "carousel_exporter.cli": {"grpc", "carousel_client", "carousel_server"},
 }
