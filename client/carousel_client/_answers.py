@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +90,25 @@ def decode_one(response: pb.StepResponse, asked: int, model: ModelInfo) -> Row:
     applied = int.from_bytes(response.applied, "little") if response.applied else None
     durable = int.from_bytes(response.durable, "little")
     return Row(status, applied, durable, length, _outputs(response, length, model))
+
+
+def each_row(answer: Answer) -> list[Row]:
+    """Return all rows of an answer, in its order."""
+    n = len(answer.rows)
+    applied = [None] * n if answer.applied is None else answer.applied.tolist()
+    durable = [0] * n if answer.durable is None else answer.durable.tolist()
+    lengths, status = answer.lengths.tolist(), answer.status.tolist()
+    ends = list(accumulate(lengths))
+    outputs: list[dict[str, Array]]
+    if len(answer.outputs) == 1:
+        ((name, flat),) = answer.outputs.items()
+        outputs = [{name: flat[end - k : end]} for end, k in zip(ends, lengths, strict=True)]
+    else:
+        outputs = [
+            {name: flat[end - k : end] for name, flat in answer.outputs.items()}
+            for end, k in zip(ends, lengths, strict=True)
+        ]
+    return list(map(Row, status, applied, durable, lengths, outputs))
 
 
 def one_row(answer: Answer, place: int, begin: int) -> Row:

@@ -140,7 +140,7 @@ class Block:
         deadline: float | None = None,
         replay: bool = False,
     ) -> None:
-        rows = len(chunks.lengths)
+        rows = len(roster.ids)
         self.roster = roster
         self.form: Form = chunks.form
         self.inputs = chunks.inputs
@@ -150,7 +150,8 @@ class Block:
         self.inflight = np.zeros(rows, np.bool_)  # (N,)
         self.failures: dict[int, CarouselError] = {}
         self.outputs: dict[str, Array] = {}
-        self.open = int(np.count_nonzero(chunks.lengths))  # rows neither finished nor failed
+        # Rows neither finished nor failed.
+        self.open = int(np.count_nonzero(chunks.lengths) if rows > 1 else chunks.lengths[0] > 0)
         self.timeout = timeout
         self.deadline = deadline
         self.busy_since: float | None = None
@@ -186,6 +187,8 @@ class Block:
 
     def flat_outputs(self) -> Mapping[str, Array]:
         """Return every output's buffer `(S, *step)`; an empty one where nothing was answered."""
+        if len(self.outputs) == len(self.roster.model.outputs):
+            return self.outputs
         steps = int(self.lengths.sum())
         for spec in self.roster.model.outputs:
             self.outputs.setdefault(spec.name, np.empty((steps, *spec.shape), spec.dtype))

@@ -13,6 +13,11 @@ Counts: TypeAlias = npt.NDArray[np.uint64]
 Array: TypeAlias = npt.NDArray[Any]
 
 
+#: One row of one step, or of none: what most calls send. Not to be written to.
+ONE_STEP: Ints = np.ones(1, np.int64)
+ONE_STEP.setflags(write=False)
+
+
 def read(data: bytes, dtype: str, count: int) -> Array | None:
     """Return a column of `count` numbers, or None where it has another length."""
     return np.frombuffer(data, dtype) if len(data) == count * np.dtype(dtype).itemsize else None

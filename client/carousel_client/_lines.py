@@ -131,10 +131,17 @@ class Lines:
 
     def advance(self, roster: Roster) -> None:
         """Wake those whose blocks are complete, and queue the roster if more is to be sent."""
-        for block in [b for b in roster.blocks if isinstance(b, Block) and b.open == 0]:
-            roster.blocks.remove(block)
-            self._finish(block)
-        if not roster.blocks:
+        blocks = roster.blocks
+        only = blocks[0] if len(blocks) == 1 else None  # mostly there is one: worth a microsecond
+        if isinstance(only, Block):
+            if only.open == 0:
+                blocks.clear()
+                self._finish(only)
+        else:
+            for block in [b for b in blocks if isinstance(b, Block) and b.open == 0]:
+                blocks.remove(block)
+                self._finish(block)
+        if not blocks:
             self.active.discard(roster)
             self.astray.discard(roster)
             roster.away_since = None
@@ -144,7 +151,7 @@ class Lines:
             self._look_after(roster)
         elif self.astray:
             self.astray.discard(roster)
-        first = roster.blocks[0]
+        first = blocks[0]
         if isinstance(first, Block):
             self._queue(roster)
         elif not first.entered and roster not in self.astray:
@@ -161,9 +168,8 @@ class Lines:
         """Make a block's inputs the client's own, who may have to send them again."""
         roster = block.roster
         assert roster.keep is not None
-        size = sum(array.nbytes for array in block.inputs.values())
+        size = sum([array.nbytes for array in block.inputs.values()])
         self.ledger.add(size, roster.keep, roster.applied)
-        self.kept.add(roster)
         block.inputs = {name: array.copy() for name, array in block.inputs.items()}
 
     def _finish(self, block: Block) -> None:

@@ -149,6 +149,7 @@ class Opening(Finding):
         assert roster is not None
         if self._resumes(terms, self.exchange.hosts[int(roster.at[0])]):
             roster.keep = keeper(roster.model, self.exchange.ledger, roster.applied)
+            self.exchange.kept.add(roster)
         return roster
 
     def _found(
@@ -246,6 +247,7 @@ class Opening(Finding):
         if self._resumes(terms, host):
             ledger = self.exchange.ledger
             roster.keep = keeper(model, ledger, applied, terms.origin_of(applied))
+            self.exchange.kept.add(roster)
         return roster
 
     def _resumes(self, terms: Terms, host: Host) -> bool:

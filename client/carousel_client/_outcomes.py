@@ -10,7 +10,7 @@ import numpy as np
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._answers import Answer, Row, one_row
-from carousel_client._block import NO_ROWS, Block, Roster
+from carousel_client._block import FIRST_ROW, NO_ROWS, Block, Roster
 from carousel_client._columns import Ints, scatter, starts
 from carousel_client._errors import (
     AnswersLost,
@@ -93,6 +93,28 @@ def settle_one(block: Block, row: int, found: Row, note: str) -> bool:
     if found.status != pb.ROW_STATUS_BUSY and not _strays(block, row, found, note):
         _fail_row(block, row, found.status, note, known)
     return found.status == pb.ROW_STATUS_BUSY
+
+
+def settle_whole(block: Block, row: int, found: Row) -> bool:
+    """Take in the answer to a session alone if it is to all of a call, as most are; say whether."""
+    roster, length = block.roster, found.length
+    if len(block.lengths) > 1 or found.applied is None or block.replay:
+        return False
+    if length != block.lengths[row] or block.answered[row]:
+        return False
+    if roster.keep is not None:
+        roster.keep.took(block, FIRST_ROW, block.lengths, roster.applied)
+        if found.durable > roster.keep.floor[row]:
+            durable = min(found.durable, int(roster.applied[row]) + length)
+            roster.keep.cover(FIRST_ROW, np.array([durable]))
+        roster.applied[row] += length
+    else:
+        roster.applied[row] = found.applied
+    block.outputs = {name: values.copy() for name, values in found.outputs.items()}
+    block.answered[row] = length
+    block.inflight[row] = False
+    block.open -= 1
+    return True
 
 
 def _keep_one(keep: Keep, block: Block, row: int, found: Row) -> None:

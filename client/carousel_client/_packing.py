@@ -12,8 +12,8 @@ import numpy as np
 from carousel import wire
 from carousel.v1 import sessions_pb2 as pb
 from carousel.v1 import tensor_pb2
-from carousel_client._block import Block
-from carousel_client._columns import Array, Ints, column, gather
+from carousel_client._block import FIRST_ROW, Block
+from carousel_client._columns import ONE_STEP, Array, Ints, column, gather
 from carousel_client._errors import InvalidInput
 from carousel_client._models import Limits, ModelInfo
 
@@ -80,24 +80,43 @@ class Draft:
         """
         if self.flights and self.flights[0].block.timeout != block.timeout:
             return 0
-        free = Room(
-            rows=self._room.rows - load.rows,
-            size=min(self._room.size - self.size, self._room.queue - load.size),
-            chunk=self._room.chunk,
-            queue=self._room.queue,
-        )
+        size = min(self._room.size - self.size, self._room.queue - load.size)
+        if load.rows >= self._room.rows:
+            return 0
         # Small pieces would be sent if every byte that becomes free were used at once.
-        flight = plan(block, rows, free, cut=not self.flights and free.size * 2 >= self._room.size)
+        cut = not self.flights and size * 2 >= self._room.size
+        if len(block.lengths) == 1:
+            return self._take_one(block, size, load, cut=cut)
+        free = Room(self._room.rows - load.rows, size, self._room.chunk, self._room.queue)
+        flight = plan(block, rows, free, cut=cut)
         if flight is None:
             return 0
         block.inflight[flight.rows] = True
         self.flights.append(flight)
-        steps = int(flight.takes.sum() if len(flight.takes) > 1 else flight.takes[0])
-        size = len(flight.rows) * ROW_BYTES + steps * block.roster.model.step_bytes
-        self.size += size
-        load.rows += len(flight.rows)
-        load.size += size
+        steps = int(flight.takes.sum())
+        self._count(len(flight.rows), steps * block.roster.model.step_bytes, load)
         return len(flight.rows)
+
+    def _take_one(self, block: Block, room: int, load: Load, *, cut: bool) -> int:
+        """Do what `take` does for a session alone, without columns: most blocks are of one."""
+        each = block.roster.model.step_bytes
+        take = min(int(block.lengths[0]) - int(block.answered[0]), self._room.chunk)
+        fitting = (room - ROW_BYTES) // each
+        if take > fitting:
+            if not cut or fitting < 1:
+                return 0
+            take = fitting
+        block.inflight[0] = True
+        takes = ONE_STEP if take == 1 else np.array([take], np.int64)
+        self.flights.append(Flight(block, FIRST_ROW, takes))
+        self._count(1, take * each, load)
+        return 1
+
+    def _count(self, rows: int, size: int, load: Load) -> None:
+        size += rows * ROW_BYTES
+        self.size += size
+        load.rows += rows
+        load.size += size
 
 
 def plan(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
@@ -107,8 +126,6 @@ def plan(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
     """
     if free.rows < 1:
         return None
-    if len(rows) == 1:
-        return _plan_one(block, rows, free, cut=cut)
     each = block.roster.model.step_bytes
     takes = np.minimum(block.lengths[rows] - block.answered[rows], free.chunk)
     fitting = min(len(rows), free.rows)
@@ -119,18 +136,6 @@ def plan(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
         takes[0] = (free.size - ROW_BYTES) // each
         fitting = 1 if takes[0] > 0 else 0
     return Flight(block, rows[:fitting], takes[:fitting]) if fitting else None
-
-
-def _plan_one(block: Block, rows: Ints, free: Room, *, cut: bool) -> Flight | None:
-    """Do what `plan` does for one row, without the arithmetic on columns: most blocks have one."""
-    row, each = rows[0], block.roster.model.step_bytes
-    take = min(int(block.lengths[row] - block.answered[row]), free.chunk)
-    fitting = (free.size - ROW_BYTES) // each
-    if take > fitting:
-        if not cut or fitting < 1:
-            return None
-        take = fitting
-    return Flight(block, rows, np.array([take], np.int64))
 
 
 def too_large(model: ModelInfo, room: Room) -> InvalidInput:
@@ -144,8 +149,13 @@ def too_large(model: ModelInfo, room: Room) -> InvalidInput:
 def request(number: int, server_id: int, flights: Sequence[Flight], now: float) -> pb.StreamRequest:
     """Return one message for these flights, all of one model, version and server."""
     roster = flights[0].block.roster
-    handles = column([f.block.roster.handles[f.rows] for f in flights])
-    first_step = column([f.block.roster.applied[f.rows] for f in flights])
+    alone = all(f.rows is FIRST_ROW for f in flights)
+    if alone:  # sessions alone: their columns are these rows
+        handles = column([f.block.roster.handles for f in flights])
+        first_step = column([f.block.roster.applied for f in flights])
+    else:
+        handles = column([f.block.roster.handles[f.rows] for f in flights])
+        first_step = column([f.block.roster.applied[f.rows] for f in flights])
     takes = column([f.takes for f in flights])
     message = pb.StreamRequest()
     step = message.step
@@ -160,13 +170,13 @@ def request(number: int, server_id: int, flights: Sequence[Flight], now: float) 
         step.delivered = _delivered(flights, step.first_step)
     if takes[0] != 1 or (len(takes) > 1 and (takes != 1).any()):
         step.lengths = takes.astype(wire.LENGTH_DTYPE).tobytes()
+    steps = int(takes.sum())
     for spec in roster.model.inputs:
-        parts = [_steps(flight, spec.name) for flight in flights]
         tensor = step.inputs.add()
         tensor.name = spec.name
         tensor.dtype = spec.wire_dtype
-        tensor.shape.extend((sum(len(part) for part in parts), *spec.shape))
-        tensor.data = b"".join([part.tobytes() for part in parts])
+        tensor.shape.extend((steps, *spec.shape))
+        tensor.data = b"".join([_steps(flight, spec.name) for flight in flights])
     return message
 
 
@@ -197,15 +207,20 @@ def tensors(arrays: dict[str, Array]) -> list[tensor_pb2.Tensor]:
     ]
 
 
-def _steps(flight: Flight, name: str) -> Array:
-    block, rows = flight.block, flight.rows
-    if len(rows) == 1:
-        begin = int(block.starts[rows[0]] + block.answered[rows[0]])
-        return block.inputs[name][begin : begin + int(flight.takes[0])]
-    return gather(block.inputs[name], block.starts[rows] + block.answered[rows], flight.takes)
+def _steps(flight: Flight, name: str) -> bytes:
+    """Return an input's steps of a flight as they travel."""
+    block, rows, flat = flight.block, flight.rows, flight.block.inputs[name]
+    if len(rows) > 1:
+        flat = gather(flat, block.starts[rows] + block.answered[rows], flight.takes)
+    elif len(flat) > 1:
+        begin = int(block.starts[rows[0]]) + int(block.answered[rows[0]])
+        flat = flat[begin : begin + int(flight.takes[0])]
+    return flat.tobytes()
 
 
 def _timeout_ms(flights: Sequence[Flight], now: float) -> int:
+    if flights[0].block.timeout is None:  # as with all of a message
+        return 0
     deadlines = [f.block.deadline for f in flights if f.block.deadline is not None]
     if not deadlines:
         return 0

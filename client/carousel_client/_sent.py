@@ -8,11 +8,11 @@ from itertools import accumulate
 import numpy as np
 
 from carousel.v1 import sessions_pb2 as pb
-from carousel_client._answers import decode, decode_one, one_row, pick
+from carousel_client._answers import decode, decode_one, each_row, one_row, pick
 from carousel_client._block import Block
 from carousel_client._columns import Ints, column, starts
 from carousel_client._errors import ServerError
-from carousel_client._outcomes import settle, settle_one
+from carousel_client._outcomes import settle, settle_one, settle_whole
 from carousel_client._packing import Flight
 
 
@@ -24,7 +24,7 @@ class Sent:
         self.size = size
         self.asked: Ints = column([flight.takes for flight in flights])  # (N,)
         self.waiting = np.ones(len(self.asked), np.bool_)
-        self._ends = list(accumulate(len(flight.rows) for flight in flights))
+        self._ends = list(accumulate([len(flight.rows) for flight in flights]))
 
     def take(self, response: pb.StepResponse) -> Iterator[tuple[Block, Ints]]:
         """Take in an answer, and yield the rows of blocks that the server had no room for.
@@ -33,7 +33,18 @@ class Sent:
         """
         if len(self.asked) == 1:
             return self._take_one(response)
+        if not (response.rows or response.status) and len(self.flights) == len(self.asked):
+            return self._take_all(response)
         return self._take_some(response)
+
+    def _take_all(self, response: pb.StepResponse) -> Iterator[tuple[Block, Ints]]:
+        """Take in that all rows went well, of which each is of another block: most answers."""
+        answer = decode(response, self.asked, self.flights[0].block.roster.model)
+        self._mark(answer.rows)
+        for flight, found in zip(self.flights, each_row(answer), strict=True):
+            if not settle_whole(flight.block, int(flight.rows[0]), found):
+                settle_one(flight.block, int(flight.rows[0]), found, "")
+        yield from ()
 
     def unanswered(self) -> Iterator[tuple[Flight, Ints]]:
         """Yield each flight and those of its rows that nothing was said about."""

@@ -27,6 +27,9 @@ def result(block: Block, *, grouped: bool, unanswered: CarouselError | None = No
 
     `unanswered` befalls the rows that are still open.
     """
+    if not grouped and unanswered is None and not block.failures:
+        model = block.roster.model
+        return answers(model, block.flat_outputs(), block.lengths, block.form, grouped=False)
     errors = dict(block.failures)
     if unanswered is not None:
         for row in range(len(block.lengths)):
