@@ -36,11 +36,9 @@ class SharedStore(MemoryStore):
         self._ask("load", len(ids))
         return super().load(ids)
 
-    def claim(
-        self, ids: Sequence[str], owner: Owner, delivered: Sequence[int] | None = None
-    ) -> list[Any]:
+    def claim(self, ids: Sequence[str], *arguments: Any, **options: Any) -> list[Any]:
         self._ask("claim", len(ids))
-        return super().claim(ids, owner, delivered)
+        return super().claim(ids, *arguments, **options)
 
     def release(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:
         self._ask("release", len(ids))

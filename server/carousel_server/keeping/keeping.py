@@ -195,17 +195,37 @@ class Keeping:
     ) -> list[Record | Held | None]:
         """Take over the sessions of servers that are gone; see `Store.claim`.
 
+        Until the store has answered for long enough, that is only those that were given up: whether
+        the others' servers live can't be told then, and they are `Held`.
+
         Raises:
             StoreAway: the store does not answer.
-            TakeOverWaits: it has not answered for long enough.
+            TakeOverWaits: it has not answered for long enough, and none of them was given up.
+
+        """
+        waits = self._lease is not None and not self._lease.may_take_over
+        if self._lease and not self._lease.answered:
+            self.be_sure()
+        try:
+            found = await self._keeper.ask(
+                lambda store: store.claim(ids, self._owner, delivered, released_only=waits)
+            )
+        except StoreUnavailable as error:
+            raise StoreAway from error
+        kinds = {type(one) for one in found}
+        if waits and Held in kinds and Record not in kinds:
+            self.be_sure()
+        return found
+
+    def be_sure(self) -> None:
+        """Refuse to say that others live while that can't be told.
+
+        Raises:
+            TakeOverWaits: the store has not answered for long enough.
 
         """
         if self._lease and not self._lease.may_take_over:
             raise TakeOverWaits(self._lease.seconds)
-        try:
-            return await self._keeper.ask(lambda store: store.claim(ids, self._owner, delivered))
-        except StoreUnavailable as error:
-            raise StoreAway from error
 
     async def load(self, ids: Sequence[str]) -> list[Record | None]:
         """Read the records of sessions that this server has.

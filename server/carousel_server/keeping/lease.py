@@ -66,6 +66,11 @@ class Lease:
         return self._clock() - self._unbroken >= self.seconds and self.is_held
 
     @property
+    def answered(self) -> bool:
+        """Whether the store answered when it was last asked, and the lease is held."""
+        return self._unbroken != float("inf") and self.is_held
+
+    @property
     def is_held(self) -> bool:
         """Whether it was renewed in time."""
         return self._clock() - self._renewed < self.seconds

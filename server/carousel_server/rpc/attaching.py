@@ -191,7 +191,10 @@ class Attaching:
                 await self._keeping.release_some(
                     [record.id for record in left], [record.token for record in left]
                 )
-        return [(held.id, held.owner.address) for held in found if isinstance(held, Held)]
+        moved = [(held.id, held.owner.address) for held in found if isinstance(held, Held)]
+        if moved and not each:
+            self._keeping.be_sure()
+        return moved
 
     async def _adopt(
         self, name: str, records: Sequence[tuple[Record, int | None]], *, each: bool

@@ -181,7 +181,12 @@ class FileStore:
         return found
 
     def claim(
-        self, ids: Sequence[str], owner: Owner, delivered: Sequence[int] | None = None
+        self,
+        ids: Sequence[str],
+        owner: Owner,
+        delivered: Sequence[int] | None = None,
+        *,
+        released_only: bool = False,
     ) -> list[Record | Held | None]:
         """Take sessions over, unless a living server has them."""
         counts = [NOT_COUNTED] * len(ids) if delivered is None else delivered
@@ -190,7 +195,9 @@ class FileStore:
         def take(row: int, state: State) -> Kept | None:
             if not isinstance(state, Kept):
                 return None
-            if not records.claimable(state, owner, self._alive):
+            if not records.claimable(
+                state, owner, lambda server: released_only or self._alive(server)
+            ):
                 found[row] = Held(ids[row], state.owner)
                 return None
             taken = records.claimed(state, owner, counts[row])

@@ -158,7 +158,12 @@ class Store(Protocol):
         """Read records, whoever owns them; None for each id that has none."""
 
     def claim(
-        self, ids: Sequence[str], owner: Owner, delivered: Sequence[int] | None = None
+        self,
+        ids: Sequence[str],
+        owner: Owner,
+        delivered: Sequence[int] | None = None,
+        *,
+        released_only: bool = False,
     ) -> list[Record | Held | None]:
         """Take sessions over, with their tokens raised, unless a living server has them.
 
@@ -170,6 +175,9 @@ class Store(Protocol):
         of later steps go, for the session goes on from the newest one left, and its client may send
         other inputs than it had sent for the steps after `delivered`. All stay where it can't go
         on at all: none is left, and it did not begin with its model's initial state.
+
+        With `released_only` those that name another server are left to it, whether it lives or not:
+        its lease may have run out although it does.
         """
 
     def release(self, ids: Sequence[str], tokens: Sequence[int]) -> list[bool]:

@@ -85,21 +85,30 @@ class MemoryStore:
             return [s.record(name) if isinstance(s, Kept) else None for name, s in states]
 
     def claim(
-        self, ids: Sequence[str], owner: Owner, delivered: Sequence[int] | None = None
+        self,
+        ids: Sequence[str],
+        owner: Owner,
+        delivered: Sequence[int] | None = None,
+        *,
+        released_only: bool = False,
     ) -> list[Record | Held | None]:
         """Take sessions over, unless a living server has them."""
         counts = [NOT_COUNTED] * len(ids) if delivered is None else delivered
         with self._locked() as now:
             return [
-                self._claim(name, owner, count, now)
+                self._claim(name, owner, count, now, released_only=released_only)
                 for name, count in zip(ids, counts, strict=True)
             ]
 
-    def _claim(self, name: str, owner: Owner, count: int, now: float) -> Record | Held | None:
+    def _claim(
+        self, name: str, owner: Owner, count: int, now: float, *, released_only: bool
+    ) -> Record | Held | None:
         kept = self._state(name, now)
         if not isinstance(kept, Kept):
             return None
-        if not records.claimable(kept, owner, lambda server: self._alive(server, now)):
+        if not records.claimable(
+            kept, owner, lambda server: released_only or self._alive(server, now)
+        ):
             return Held(name, kept.owner)
         kept = records.claimed(kept, owner, count)
         self._keep(name, kept, now)

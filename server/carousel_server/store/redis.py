@@ -147,14 +147,23 @@ class RedisStore:
         return found
 
     def claim(
-        self, ids: Sequence[str], owner: Owner, delivered: Sequence[int] | None = None
+        self,
+        ids: Sequence[str],
+        owner: Owner,
+        delivered: Sequence[int] | None = None,
+        *,
+        released_only: bool = False,
     ) -> list[Record | Held | None]:
         """Take sessions over, unless a living server has them."""
         counts = [NOT_COUNTED] * len(ids) if delivered is None else delivered
         found: list[Record | Held | None] = []
         for some in _parts([_BYTES_A_RECORD] * len(ids)):
-            arguments = (owner.server, owner.address, self._ttl, SERVER, _packed(counts[some]))
-            rows = self._run(self._claim, ids[some], *arguments)
+            rows = self._run(
+                self._claim,
+                ids[some],
+                *(owner.server, owner.address, self._ttl, SERVER, _packed(counts[some])),
+                int(released_only),
+            )
             found += [claimed(name, row) for name, row in zip(ids[some], rows, strict=True)]
         return found
 

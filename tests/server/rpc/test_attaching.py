@@ -228,6 +228,26 @@ async def test_take_over_waits_until_the_store_has_answered_for_a_lease(world):
     assert (await b.attach("s")).applied == [0]
 
 
+async def test_sessions_that_were_given_up_are_taken_at_once(world):
+    """A server that has just started can't tell who lives, but it can tell who has left."""
+    a = await world.member("a")
+    await a.open("kept")
+    taken = await a.open("left")
+    await walk(taken, 0, 5)
+    assert await a.close(taken, keep=True) == []
+    b = await world.member("b")
+    taken = await b.attach("left", delivered=[5])
+    assert taken.applied == [5]
+    assert await b.close(taken, keep=True) == []
+    found = await b.attach("kept", "left", each=True)
+    assert (found.status, found.moved) == ([MOVED, OK], {"kept": "a:8001"})
+    with pytest.raises(TakeOverWaits):
+        await b.attach("left", "kept")
+    world.let_pass(LEASE)
+    with pytest.raises(SessionsMoved):
+        await b.attach("left", "kept")
+
+
 async def test_nobody_takes_over_while_the_store_is_away(world):
     a, b = await world.pair()
     await lost(world, a, "s")

@@ -211,6 +211,26 @@ def test_a_released_session_is_free_at_once(world):
     assert theirs.claim(["x", "y"], B) == [Record("x", HEADER, 2, (at(4),)), Held("y", A)]
 
 
+def test_what_others_may_still_have_can_be_left_to_them(world):
+    """Living or dead; a released session is free, and so is the server's own."""
+    ours, theirs = world.open(), world.open()
+    ours.renew(A, 1000)
+    create(ours, A, "living", "released")
+    create(ours, C, "dead")
+    create(theirs, B, "own")
+    save(ours, A, "released", 1, at(4))
+    ours.release(["released"], [1])
+    ids = ["living", "released", "dead", "own", "nobody"]
+    assert theirs.claim(ids, B, released_only=True) == [
+        Held("living", A),
+        Record("released", HEADER, 2, (at(4),)),
+        Held("dead", C),
+        Record("own", HEADER, 2, ()),
+        None,
+    ]
+    assert theirs.claim(["dead"], B) == [Record("dead", HEADER, 2, ())]
+
+
 def test_a_server_claims_its_own(world):
     store = world.open()
     store.renew(A, 1000)

@@ -1,7 +1,13 @@
 -- KEYS: sessions. ARGV: server, address, time to live in ms, what stands before a server's id in
--- the key of its lease, delivered (int64 each, -1: not counted). Returns each one's fields and
--- values, nil where there is no record, {'held', server, address} where a living server has it.
+-- the key of its lease, delivered (int64 each, -1: not counted), 1 to take only what names nobody.
+-- Returns each one's fields and values, nil where there is no record, {'held', server, address}
+-- where a living server has it, or, of those left alone, any other server.
 local server, address, ttl, lease, delivered = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local released_only = ARGV[6] == '1'
+
+local function alive(holder)
+  return released_only or redis.call('EXISTS', lease .. holder) == 1
+end
 
 -- Whether there is a place at or before that count to go on from.
 local function can_go_on(key, count, steps)
@@ -35,7 +41,7 @@ for i, key in ipairs(KEYS) do
   local holder = there[2]
   if not there[1] then
     found[i] = false
-  elseif holder ~= '' and holder ~= server and redis.call('EXISTS', lease .. holder) == 1 then
+  elseif holder ~= '' and holder ~= server and alive(holder) then
     found[i] = {'held', holder, there[3]}
   else
     found[i] = take(key, (struct.unpack('<i8', delivered, 8 * i - 7)))
