@@ -23,7 +23,7 @@ from carousel_client._block import Block, Roster, Waiting
 from carousel_client._calls import Call, Enter, Flow, Resolve, Sleep
 from carousel_client._columns import Ints
 from carousel_client._controls import Control, Result
-from carousel_client._errors import CarouselError, ClientClosed, Unavailable
+from carousel_client._errors import CarouselError, ClientClosed, ServerError, Unavailable
 from carousel_client._hosts import Host
 from carousel_client._link import STREAM, LinkBase
 from carousel_client._options import Options
@@ -255,6 +255,10 @@ class Link(LinkBase):
         except CarouselError as error:
             failure = error
             self.exchange.give_up(lambda: copy.copy(failure))
+        except Exception as error:
+            broken = ServerError(f"the client failed: {error!r}", code="INTERNAL")
+            self.exchange.give_up(lambda: copy.copy(broken))
+            raise
         finally:
             self._mover = None
             self._flush_soon()

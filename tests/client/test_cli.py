@@ -49,6 +49,13 @@ def test_models(run):
     ]
 
 
+def test_several_servers_are_tried_in_turn(fake):
+    words = ["--address", f"127.0.0.1:1,{fake.address}", "models"]
+    found = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert found.exit_code == 0
+    assert "float32[2]" in found.stdout
+
+
 def test_sessions(run, client):
     for name in ("s1", "s2", "s3"):
         client.open("sum", name).step([1, 1])

@@ -36,7 +36,8 @@ def root(
     context: typer.Context,
     *,
     address: Annotated[
-        str, typer.Option(envvar="CAROUSEL_ADDRESS", help="The server, HOST:PORT.")
+        str,
+        typer.Option(envvar="CAROUSEL_ADDRESS", help="The server, HOST:PORT; several with commas."),
     ] = "localhost:8001",
     timeout: Annotated[
         float, typer.Option(min=0.001, help="How long to wait for the server, in seconds.")

@@ -81,18 +81,18 @@ def ending_on_signals() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Target:
-    """The server to talk to, and how long to wait for it, in seconds."""
+    """The server to talk to, or several with commas; how long to wait for one, in seconds."""
 
     address: str
     timeout: float
 
     def connect(self) -> carousel.Client:
         """Connect to it. Raises Unavailable."""
-        return carousel.connect(self.address, timeout=self.timeout)
+        return carousel.connect(self.address.split(","), timeout=self.timeout)
 
     def connect_async(self) -> carousel.aio.Client:
         """Return a client for asyncio, to be entered. Entering raises Unavailable."""
-        return carousel.aio.connect(self.address, timeout=self.timeout)
+        return carousel.aio.connect(self.address.split(","), timeout=self.timeout)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:

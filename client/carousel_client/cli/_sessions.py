@@ -39,13 +39,14 @@ def sessions(
     if not found:
         typer.echo("no sessions")
         return
-    table = Table("id", "model", "version", "applied", "place", "idle")
+    table = Table("id", "model", "version", "applied", "durable", "place", "idle")
     for session in found:
         table.add_row(
             Text(session.id),  # an id may look like markup
             Text(session.model),
             Text(session.version),
             f"{session.applied:,}",
+            f"{session.durable:,}",
             session.place,
             f"{session.idle:,.1f} s",
         )
