@@ -58,6 +58,8 @@ def create_server(settings: Settings, metrics: Metrics) -> grpc.aio.Server:
             # as often as the SDK does.
             ("grpc.keepalive_time_ms", 30 * _MS),
             ("grpc.keepalive_timeout_ms", 10 * _MS),
+            # gRPC's own pings otherwise wait for 60 s, and keepalive's behind them.
+            ("grpc.http2.ping_timeout_ms", 10 * _MS),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5 * _MS),
             ("grpc.http2.max_ping_strikes", 0),
