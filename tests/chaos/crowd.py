@@ -21,6 +21,7 @@ from tests.chaos.record import Track
 
 MODEL, FEATURES = "lstm", 3
 
+_PATIENT = {"timeout": 90.0, "failover_timeout": 90.0}  # seconds
 _CLIENTS = 10  # at least: programs of their own, as far as servers can tell
 
 
@@ -191,7 +192,7 @@ async def run_crowd(
                 first = len(clients) % len(addresses)  # so that all servers have some
                 others = [address for n, address in enumerate(addresses) if n != first]
                 order = [addresses[first], *chance.sample(others, len(others))]
-                clients.append(await carousel.aio.connect(order, **{"timeout": 90, **options}))
+                clients.append(await carousel.aio.connect(order, **{**_PATIENT, **options}))
                 room = sessions // _CLIENTS
             room -= len(application.tracks)
             crowd._tasks.append(asyncio.create_task(application.run(clients[-1])))

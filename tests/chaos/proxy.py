@@ -24,9 +24,11 @@ class Cutter:
     cutting: bool = False
     cuts: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set, repr=False)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a connection."""
+        self._writers.add(writer)
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -36,12 +38,15 @@ class Cutter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in list(self._writers):  # of tasks that never came to run
+            self._break(writer)
+        await asyncio.sleep(0)  # the loop closes sockets in a turn of its own
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             other_reader, other_writer = await asyncio.open_connection(*self.target)
         except OSError:
-            writer.transport.abort()
+            self._break(writer)
             return
         both = (writer, other_writer)
         for one in both:  # what was forwarded has left this process: a cut is where it says
@@ -57,9 +62,9 @@ class Cutter:
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
             for one in both:
                 self._break(one)
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: float | None
@@ -82,6 +87,7 @@ class Cutter:
         if made is not None and made.fileno() >= 0 and self.chance.random() < 0.5:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ENDS_WITH_RESET)
         writer.transport.abort()
+        self._writers.discard(writer)
 
 
 @asynccontextmanager

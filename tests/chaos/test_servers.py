@@ -37,17 +37,23 @@ async def test_rolling_upgrades(chaos):
             world.say(f"round {number + 1}: all servers were replaced")
 
 
-@pytest.mark.parametrize("patient", [False, True], ids=["clients-leave", "clients-wait"])
-async def test_servers_sleep_for_longer_than_their_lease(chaos, patient):
-    """Clients that leave find their sessions elsewhere, and the sleeper wakes up with old ones.
+async def test_servers_sleep_and_clients_leave(chaos):
+    """Sessions go on elsewhere while their server sleeps; it wakes up and still has them."""
+    async with chaos(keepalive=1.0, keepalive_timeout=1.0) as world:
+        for _ in world.scale.times(4, 1):
+            member = await world.victim()
+            async with member.paused():
+                seconds = await world.crowd.advance()
+                world.say(f"{member.name} sleeps; all sessions went on within {seconds:.1f} s")
+            await world.crowd.sleep(world.chance.uniform(0, 2))
 
-    Clients that wait find the sleeper as it was: nobody has taken anything from it.
-    """
-    keepalive = {} if patient else {"keepalive": 1.0, "keepalive_timeout": 1.0}
-    async with chaos(**keepalive) as world:
+
+async def test_servers_sleep_for_longer_than_their_lease_and_clients_wait(chaos):
+    """Nobody has taken anything from the sleeper: it goes on with what it has."""
+    async with chaos() as world:
         for _ in world.scale.times(3, 1):
             member = await world.victim()
-            seconds = world.chance.uniform(3, 5 if patient else 8)
+            seconds = world.chance.uniform(3, 5)
             async with member.paused():
                 world.say(f"{member.name} sleeps for {seconds:.1f} s")
                 await world.crowd.sleep(seconds)

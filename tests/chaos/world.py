@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from tests.support.redis import RunningRedis, run_redis
 
 SERVERS = 3
 APPEND_ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+
+_LEAST_CUTS = 3
 
 Say = Callable[[str], None]
 
@@ -69,16 +71,16 @@ class World:
         """Return a server that has sessions: it is them that a failure is about."""
         return self.chance.choice([member for member, some in await self.sessions() if some])
 
-    @contextmanager
-    def cuts(self) -> Iterator[None]:
-        """Let connections be cut."""
+    @asynccontextmanager
+    async def cuts(self) -> AsyncIterator[None]:
+        """Let connections be cut, and see to it that some were."""
         for cutter in self.cutters:
             cutter.cutting = True
         yield
+        while (count := sum(cutter.cuts for cutter in self.cutters)) < _LEAST_CUTS:
+            await self.crowd.sleep(0.1)
         for cutter in self.cutters:
             cutter.cutting = False
-        count = sum(cutter.cuts for cutter in self.cutters)
-        assert count
         self.say(f"{count} connections were cut")
 
     async def settle(self) -> None:
@@ -97,24 +99,24 @@ async def run_world(
     scale: Scale,
     *,
     flags: tuple[str, ...] = (),
-    mean_bytes: float = 0.0,
+    bytes_a_session: float = 0.0,
     **options: Any,
 ) -> AsyncIterator[World]:
     """Run everything; at the end all sessions are closed, and every answer is checked.
 
-    With `mean_bytes` clients reach servers through proxies, which cut connections after so many
-    bytes on average. `options` are those of `connect`.
+    With `bytes_a_session` clients reach servers through proxies, which cut each connection after so
+    many bytes for each of all sessions, on average. `options` are those of `connect`.
     """
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(run_redis(folder, *APPEND_ALWAYS))
         ports = free_ports(2 * SERVERS, chance)
         own, front = ports[:SERVERS], ports[SERVERS:]
-        addresses = [f"127.0.0.1:{port}" for port in (front if mean_bytes else own)]
+        addresses = [f"127.0.0.1:{port}" for port in (front if bytes_a_session else own)]
         cutters: list[Cutter] = []
-        if mean_bytes:
-            cutters = await stack.enter_async_context(
-                run_cutters(front, own, chance, mean_bytes=mean_bytes)
-            )
+        if bytes_a_session:
+            mean = bytes_a_session * scale.sessions
+            cutting = run_cutters(front, own, chance, mean_bytes=mean)
+            cutters = await stack.enter_async_context(cutting)
         fleet = await stack.enter_async_context(
             run_fleet(
                 model.parents[2], folder, *flags, store=redis.url, ports=own, advertised=addresses
