@@ -28,8 +28,12 @@ from carousel_server.store.interface import (
 
 LEASE = 2.0
 TICK = 0.5
-HEADER = Header("model", "1", "00", "[]", 0.0)
 INITIAL = b""
+
+
+def header(opened: int) -> Header:
+    """Return a header; when it was opened tells a session from an earlier one of its id."""
+    return Header("model", "1", "00", "[]", float(opened))
 
 
 def run(state: bytes, inputs: Sequence[int]) -> list[bytes]:
@@ -85,6 +89,7 @@ class Live:
 
     name: str
     token: int
+    opened: int
     applied: int = 0
     state: bytes = INITIAL
     durable: int = 0
@@ -168,14 +173,14 @@ class Server:
             return False
         return now - self.steady_since >= LEASE
 
-    def open(self, name: str, *, recorded: bool) -> Live:
+    def open(self, name: str, opened: int, *, recorded: bool) -> Live:
         """Make a session; `recorded`: not without the store's consent."""
         if name in self.sessions:
             raise Moved  # ALREADY_EXISTS, in truth
         token = 1
         try:
             (token,) = self.ask(
-                lambda store: store.create([Birth(name, HEADER)], self.owner),
+                lambda store: store.create([Birth(name, header(opened))], self.owner),
                 lambda found: [
                     self.world.ledger.took(name, self.owner.server, token)
                     for token in found
@@ -187,7 +192,7 @@ class Server:
                 raise Away from None
         if not token:
             raise Moved
-        self.sessions[name] = Live(name, token)
+        self.sessions[name] = Live(name, token, opened)
         return self.sessions[name]
 
     def step(self, live: Live, inputs: Sequence[int], delivered: int) -> list[bytes]:
@@ -235,7 +240,7 @@ class Server:
     def _save(self, some: list[Write]) -> None:
         saves = Saves(
             [write.live.name for write in some],
-            [HEADER] * len(some),
+            [header(write.live.opened) for write in some],
             [write.token for write in some],
             [write.delivered for write in some],
             [write.checkpoint for write in some],
@@ -258,6 +263,11 @@ class Server:
 
     def attach(self, name: str, delivered: int) -> Live | None:
         """Give a session to a client that holds so many answers; None where there is none."""
+        if any(write.live.name == name and write.checkpoint is None for write in self.queue):
+            # Its removal waits: until then the record is that of a session which was closed.
+            self.flush(len(self.queue))
+            if self.queue:
+                raise Away
         live = self.sessions.get(name)
         if live is not None:
             live = self._confirmed(live)
@@ -301,7 +311,8 @@ class Server:
         if found is None:
             return None
         newest = found.checkpoints[-1] if found.checkpoints else Checkpoint(0, INITIAL)
-        live = Live(name, found.token, newest.step, newest.data, newest.step, delivered)
+        opened = int(found.header.opened)
+        live = Live(name, found.token, opened, newest.step, newest.data, newest.step, delivered)
         self.sessions[name] = live
         return live
 
@@ -311,13 +322,13 @@ class Server:
             holder, _ = self.world.ledger.owner.get(name, ("", 0))
             for other in self.world.servers:
                 if other is not self and other.owner.server == holder:
-                    assert not (other.runs and other.is_well)
+                    assert not other.is_well
             self.world.ledger.took(name, self.owner.server, found.token)
 
     @property
     def is_well(self) -> bool:
-        """Whether its last renewal came through, and is no longer ago than they are apart."""
-        return not self.cut and self.world.up and self.world.clock() - self.attempted <= TICK
+        """Whether it runs, and its last renewal is no longer ago than they are apart."""
+        return self.runs and self.world.clock() <= self.lease_until - LEASE + TICK
 
 
 @dataclass(eq=False)
@@ -328,7 +339,7 @@ class Client:
     inputs: list[int] = field(default_factory=list)  # of the steps answered: the whole truth
     answers: list[bytes] = field(default_factory=list)
     forgotten: int = 0  # inputs of steps below are gone
-    is_open: bool = False
+    opened: int = 0  # 0: it is not
     server: Server | None = None
     live: Live | None = None
 
@@ -337,11 +348,12 @@ class Client:
         return len(self.answers)
 
     def open(self, server: Server) -> None:
+        opened = next(server.world.numbers)
         try:
-            live = server.open(self.name, recorded=False)
+            live = server.open(self.name, opened, recorded=False)
         except Moved:
             return
-        self.is_open, self.server, self.live = True, server, live
+        self.opened, self.server, self.live = opened, server, live
 
     def connected(self) -> bool:
         """Whether the session is where the client believes it to be."""
@@ -376,7 +388,7 @@ class Client:
 
     def attach(self, server: Server) -> None:
         """Go on at another server, or at the same one; replay, and compare."""
-        if not (self.is_open and server.runs):
+        if not (self.opened and server.runs):
             return
         self.server = None
         try:
@@ -384,8 +396,14 @@ class Client:
             if live is None:
                 # The record was never made: no checkpoint was ever acknowledged.
                 assert self.forgotten == 0
-                live = server.open(self.name, recorded=True)
+                live = server.open(self.name, self.opened, recorded=True)
         except (Away, Moved):
+            return
+        if live.opened != self.opened:
+            # It was opened while the store was away, which has another session of this id.
+            assert self.forgotten == 0
+            server.close(live)
+            self._end()
             return
         assert self.forgotten <= live.applied <= self.delivered
         replayed = server.step(live, self.inputs[live.applied :], self.delivered)
@@ -396,5 +414,8 @@ class Client:
     def close(self) -> None:
         if self.connected():
             self.server.close(self.live)
-            self.inputs, self.answers, self.forgotten = [], [], 0
-            self.is_open, self.server, self.live = False, None, None
+            self._end()
+
+    def _end(self) -> None:
+        self.inputs, self.answers, self.forgotten = [], [], 0
+        self.opened, self.server, self.live = 0, None, None

@@ -119,7 +119,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(c=clients, s=servers)
     def close_or_open(self, c, s):
         client = self.clients[c]
-        if client.is_open:
+        if client.opened:
             client.close()
         elif self.world.servers[s].runs:
             client.open(self.world.servers[s])
