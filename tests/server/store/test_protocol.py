@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from carousel_server.store.interface import Store
 from carousel_server.store.memory import MemoryStore
 from tests.server.store.conftest import Clock, redis_world
-from tests.server.store.model import INITIAL, TICK, Client, Live, Server, World, run
+from tests.server.store.model import INITIAL, LEASE, TICK, Client, Live, Server, World, run
 
 SERVERS, CLIENTS = 3, 2
 servers = st.integers(0, SERVERS - 1)
@@ -210,6 +210,26 @@ def test_a_stale_copy_is_not_served():
     client.attach(stale)
     assert client.server is stale
     assert client.live.state == run(INITIAL, [1, 2])[-1]
+
+
+def test_nobody_takes_over_at_once_from_a_store_that_lost_its_leases():
+    """Who is cut off still believes in its lease, and would serve its copy without asking."""
+    machine = three_servers()
+    (ours, theirs, _), (client, _) = machine.world.servers, machine.clients
+    client.step([1], answered=True)
+    ours.checkpoint(client.live)
+    ours.flush(100)
+    ours.cut = True
+    machine.trouble(0, "outage that ends leases")
+    machine.trouble(0, "outage")
+    assert machine.world.up
+    assert machine.clock.now < ours.lease_until
+    client.attach(theirs)
+    assert client.server is None
+    machine.pass_ticks(round(LEASE / TICK))
+    assert machine.clock.now >= ours.lease_until
+    client.attach(theirs)
+    assert client.server is theirs
 
 
 def test_what_waits_of_a_course_that_was_left_is_not_written():
