@@ -177,8 +177,9 @@ def test_what_was_delivered_only_grows_and_is_no_more_than_what_was_applied(othe
 
 def test_rows_of_one_session_in_several_messages_count_as_the_largest_says():
     bench, _ = bench_of()
-    (a,) = bench.open("a")
+    a, b = bench.open("a", "b")
     step(bench, a, 9)
+    bench.send({b: chunk(1)})  # alone, one row goes a way of its own
     bench.send({a: chunk(1)}, delivered=[7])
     bench.send({a: chunk(1)}, delivered=[3])
     bench.send({a: chunk(1)})
@@ -279,6 +280,8 @@ def test_an_answer_for_a_session_that_was_closed(kept):
     assert ended.ids == ["a"]
     assert ended.stored == [True]
     assert keeper.answer(bench, [kept]).result.ids == []
+    assert bench.table.open == 0
+    assert len(set(bench.open("b", "c"))) == 2, "the entry was given back once"
 
 
 def test_an_entry_that_a_claimed_session_has_by_now():

@@ -402,6 +402,10 @@ async def test_a_client_that_goes_away_in_the_middle(world):
     with pytest.raises(asyncio.CancelledError):
         await attaching
     world.store.open.set()
+    await b.saved()
+    async with asyncio.timeout(10):
+        while not b.directory.knows("s"):  # it is not left without a place
+            await asyncio.sleep(0.005)
     taken = await b.attach("s", delivered=[10])
     assert taken.applied == [8]
     await walk(taken, 8, 16)
