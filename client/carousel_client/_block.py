@@ -85,6 +85,8 @@ class Roster:
 
     def unsettle(self, rows: Ints) -> None:
         """Note that the handles of rows (n,) can't be used any more."""
+        if not len(rows):
+            return
         for row in rows.tolist():
             if self.at[row] != ADRIFT:
                 self.last[row] = int(self.at[row])

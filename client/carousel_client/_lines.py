@@ -14,7 +14,16 @@ from itertools import count
 import numpy as np
 
 from carousel.v1 import sessions_pb2 as pb
-from carousel_client._block import ADRIFT, NO_ROWS, Barrier, Block, Roster, Waiting, nobody
+from carousel_client._block import (
+    ADRIFT,
+    FIRST_ROW,
+    NO_ROWS,
+    Barrier,
+    Block,
+    Roster,
+    Waiting,
+    nobody,
+)
 from carousel_client._columns import Ints
 from carousel_client._errors import CarouselError
 from carousel_client._hosts import Host
@@ -116,18 +125,25 @@ class Lines:
     def strays(self, roster: Roster) -> Ints:
         """Return the rows (n,) of a roster that must find a home before anything is sent."""
         host = roster.host
-        if host is not None and not host.poor and not (host.draining and roster.keep is not None):
+        if host is not None and not self._useless(host, roster):
             return NO_ROWS
+        if len(roster.ids) == 1:  # most rosters: thousands may look at once
+            waits = host is not None and host.online and roster.flying()[0]
+            return NO_ROWS if roster.gone or waits else FIRST_ROW
         stray = roster.at == ADRIFT
         for number in np.unique(roster.at[~stray]).tolist():
             host = self.hosts[number]
-            if host.online and (host.poor or (host.draining and roster.keep is not None)):
-                stray |= (roster.at == number) & ~roster.flying()  # those are about to be answered
-            elif host.poor or (host.draining and roster.keep is not None):
-                stray |= roster.at == number
+            if self._useless(host, roster):
+                here = roster.at == number
+                # What is on its way over a stream that is open is about to be answered.
+                stray |= here & ~roster.flying() if host.online else here
         if roster.gone:
             stray[list(roster.gone)] = False
         return np.flatnonzero(stray)
+
+    def _useless(self, host: Host, roster: Roster) -> bool:
+        """Whether a roster's sessions can't be stepped at a host, or not before it was asked."""
+        return host.poor or (host.draining and roster.keep is not None)
 
     def advance(self, roster: Roster) -> None:
         """Wake those whose blocks are complete, and queue the roster if more is to be sent."""
@@ -226,7 +242,7 @@ class Lines:
 
     def _next(self, host: Host, roster: Roster, now: float) -> tuple[Block | None, Ints]:
         """Return the block of which something may be sent to a host, if any, and which rows."""
-        if roster.not_before > now or host.poor or (host.draining and roster.keep is not None):
+        if roster.not_before > now or self._useless(host, roster):
             return None, NO_ROWS
         block = head(roster, max_steps=host.room.chunk)
         if not isinstance(block, Block):

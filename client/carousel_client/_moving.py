@@ -134,7 +134,9 @@ class Moving:
         host = yield from self._reach(this, address) if address else self._anyone(this)
         left = []
         for roster, asked in items:
-            rows = asked[np.isin(asked, self.exchange.strays(roster))]
+            rows = self.exchange.strays(roster)
+            if len(roster.ids) > 1:
+                rows = asked[np.isin(asked, rows)]
             if host is None or (host.draining and roster.keep is not None):
                 if address:
                     this.want("", roster, rows)

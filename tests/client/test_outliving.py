@@ -440,3 +440,18 @@ def test_sessions_that_do_not_outlive_their_server_send_no_counts():
     world.submit(counted, [1, 1])
     world.settle()
     assert [len(step.delivered) for step in world.requests["server0"]] == [0, 0, 8]
+
+
+def test_thousands_of_sessions_are_taken_up_in_parts_and_sent_again_in_columns():
+    world = World(2, save_every=4)
+    group = world.open(2500)
+    for i in range(6):
+        stepped(world, group, np.full((2500, 2), i))
+    world.requests.clear()
+    world.kill("server0")
+    assert (stepped(world, group, np.ones((2500, 2))) == 16).all()
+    asked = world.servers["server1"].attaches
+    assert [len(ids) for ids in asked] == [1000, 1000, 500]
+    assert world.told[0].replayed == 5000
+    # Two calls of the group's were not covered: each is one message, and so is the new one.
+    assert [len(step.handles) // 8 for step in world.requests["server1"]] == [2500] * 3
