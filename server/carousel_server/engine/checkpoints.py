@@ -189,6 +189,23 @@ class Checkpoints:
         self._mile[passed] = self._gathered[passed]
         self._ahead[passed] = 0
 
+    def deliver_one(self, entry: int, delivered: int) -> None:
+        """Note it for one session, in plain numbers: a step alone takes not much longer."""
+        self._saves = True
+        known = min(delivered, self._table.applied.item(entry))
+        known = max(self.delivered.item(entry), known)
+        self.delivered[entry] = known
+        if known >= self._mile.item(entry):
+            self._mile[entry] = self._gathered[entry]
+            self._ahead[entry] = 0
+
+    def is_due(self, entry: int) -> bool:
+        """Return whether `save_due` would look at a session."""
+        if not self._saves:
+            return False
+        since = self._table.applied.item(entry) - self._gathered.item(entry)
+        return since >= self.policy.steps
+
     def save_due(self, entries: IntColumn) -> None:
         """Gather those of the sessions that are due by their steps."""
         if self._saves and self._keeper.has_room:

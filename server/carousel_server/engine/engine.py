@@ -186,16 +186,17 @@ class Engine:
     def _step_solo(self, batch: StepBatch, before_run: Callable[[], None]) -> Delivery | None:
         """Run the row that came first by itself; None: it has to go the way of all rows."""
         began = self.sessions.table.now
-        entry = self._solo.find(batch)
+        entry, checkpoints = self._solo.find(batch), self.sessions.checkpoints
         if not entry:
             return None
         if batch.delivered:
-            delivered = np.frombuffer(batch.delivered, COUNT).view(np.int64)
-            self.sessions.checkpoints.deliver(np.array([entry]), delivered)
+            delivered = int.from_bytes(batch.delivered, "little", signed=True)
+            checkpoints.deliver_one(entry, delivered)
         answer = self._solo.step(batch, entry, before_run)
         if answer is None:
             return None
-        self.sessions.checkpoints.save_due(np.array([entry]))
+        if checkpoints.is_due(entry):
+            checkpoints.save_due(np.array([entry]))
         self._inbox.popleft()
         now, steps = self.clock(), batch.steps
         self._observer.queued(began - batch.arrived)
