@@ -191,6 +191,8 @@ class Moving:
         items = [(roster, rows) for roster, rows in items if len(rows)]
         if not items:
             return
+        for roster, rows in items:
+            roster.unsettle(rows)  # nothing is sent while the call is on its way
         ids = [roster.ids[row] for roster, rows in items for row in rows.tolist()]
         held = None
         if items[0][0].keep is not None and not loose(items[0][0]):
