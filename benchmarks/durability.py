@@ -200,7 +200,8 @@ async def run(console: Console, models: Path, *, runs: int, quick: bool) -> Foun
     """Measure everything."""
     found = Found()
     with console.status("gateway"):
-        await measure_gateway(models, found, runs=runs, messages=200 if quick else 2000)
+        # Many short turns: others on the machine disturb a store and its neighbour alike.
+        await measure_gateway(models, found, runs=3 * runs, messages=200 if quick else 700)
     with console.status("single steps"):
         await measure_single(models, found, runs=runs, messages=200 if quick else 1000)
     with console.status("coming back"):
