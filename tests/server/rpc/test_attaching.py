@@ -404,7 +404,7 @@ async def test_a_client_that_goes_away_in_the_middle(world):
     world.store.open.set()
     await b.saved()
     async with asyncio.timeout(10):
-        while not b.directory.knows("s"):  # it is not left without a place
+        while not b.directory.knows("s"):  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.005)
     taken = await b.attach("s", delivered=[10])
     assert taken.applied == [8]
