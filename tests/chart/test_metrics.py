@@ -46,6 +46,7 @@ def known():
     metrics.rpcs.labels("/carousel.v1.SessionService/Open", "OK").inc()
     metrics.rpc_seconds.labels("/carousel.v1.SessionService/Open").observe(1.0)
     metrics.load_seconds.labels("m", "1").set(1)
+    metrics.certificate().set(1)
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:

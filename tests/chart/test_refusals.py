@@ -63,6 +63,7 @@ BAD = [
     ({"monitoring": {"rules": {"latencySeconds": "0.3"}}}, ["latencySeconds", "0.25"]),
     ({"monitoring": {"rules": {"latencyPercent": 100}}}, ["latencyPercent"]),
     ({"frontDoor": {"kind": "nginx"}}, ["kind", "envoy"]),
+    ({"frontDoor": {"envoy": {"policy": "ROUND_ROBIN"}}}, ["policy", "MAGLEV"]),
     ({"frontDoor": {"kind": "gateway"}}, ["frontDoor.gateway.parentRefs"]),
     ({"frontDoor": {"header": "X Session"}}, ["header"]),
     ({"extraEnv": [{"value": "x"}]}, ["extraEnv", "name"]),

@@ -22,6 +22,7 @@ VERSIONS = [f"1.{minor}" for minor in range(28, 35)]
 _HELM = TOOLS / "node_modules" / ".bin" / "helm"
 _TSC = TOOLS / "node_modules" / ".bin" / "tsc"
 _OTHERS = ROOT / ".venv-chart" / "bin"
+ENVOY = _OTHERS / "envoy"
 
 Manifest = dict[str, Any]
 
@@ -120,7 +121,7 @@ def typescript(text: str, name: str) -> str:
 
 def envoy(*words: object) -> subprocess.CompletedProcess[str]:
     """Run Envoy."""
-    return ask(_OTHERS / "envoy", *words)
+    return ask(ENVOY, *words)
 
 
 def promtool(*words: object) -> subprocess.CompletedProcess[str]:

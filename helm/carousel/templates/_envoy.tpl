@@ -1,4 +1,4 @@
-{{/* Envoy's files. The ring is over single servers, whose names the headless Service resolves to, so
+{{/* Envoy's files. Ids are spread over single servers, whose names the headless Service resolves to, so
 every Envoy leads the same session to the same server. */}}
 
 {{- define "carousel.envoyFiles" -}}
@@ -98,11 +98,18 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster
           dns_refresh_rate: 2s
-      lb_policy: RING_HASH
+      lb_policy: {{ .Values.frontDoor.envoy.policy }}
+      {{- if eq .Values.frontDoor.envoy.policy "RING_HASH" }}
       ring_hash_lb_config: {minimum_ring_size: 1024}
+      {{- end }}
       # A draining server says so at once; the name server says it some seconds later.
       health_checks:
-        - {timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {}}
+        - timeout: 1s
+          interval: 1s
+          no_traffic_interval: 1s
+          unhealthy_threshold: 1
+          healthy_threshold: 1
+          grpc_health_check: {}
       ignore_health_on_host_removal: true
       common_lb_config: {healthy_panic_threshold: {value: 0}}
       connect_timeout: 2s
