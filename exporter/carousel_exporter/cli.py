@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: str) -> None:
-    Console(stderr=True).print(f"[red]error:[/] {escape(error)}", soft_wrap=True, highlight=False)
+    Console(stderr=True, emoji=False).print(
+        f"[red]error:[/] {escape(error)}", soft_wrap=True, highlight=False
+    )
 
 
 def _app() -> typer.Typer:
@@ -56,7 +58,7 @@ def _app() -> typer.Typer:
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
-        Console().print(f"carousel-export {__version__}", highlight=False)
+        Console(emoji=False).print(f"carousel-export {__version__}", highlight=False)
         raise typer.Exit
 
 

@@ -33,7 +33,7 @@ class Runner:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's have no base of their own
-            raise ModelFileError(f"ONNX Runtime can't load {path}: {first_line(error)}") from error
+            raise ModelFileError(f"ONNX Runtime can't load {path}: {first_line(error)}.") from error
         self.manifest = manifest
         self.outputs = [spec.name for spec in manifest.outputs]
         self.states = [spec.name for spec in manifest.states]
@@ -136,7 +136,7 @@ class Runner:
             values = self._session.run(self.outputs + self._new_states, feeds)
         except Exception as error:  # as above
             raise ModelFileError(
-                f"The model failed on a run of {len(states)} rows: {first_line(error)}"
+                f"The model failed on a run of {len(states)} rows: {first_line(error)}."
             ) from error
         outputs = dict(zip(self.outputs, values, strict=False))
         new = values[len(self.outputs) :]

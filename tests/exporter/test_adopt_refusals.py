@@ -1,10 +1,13 @@
 """Files that can't be adopted: a sentence that says why, and no file left behind."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
+from carousel_exporter.cli import main
 from tests.exporter.refused import good, model, node, saved
 from tests.exporter.zoo.build import build
 from tests.exporter.zoo.recipe import Recipe
@@ -210,3 +213,84 @@ def test_text_can_not_be_streamed(tmp_path, refused):
         dtype=TensorProto.STRING,
     )
     assert "string" in refused(saved(tmp_path, made))
+
+
+# Graphs that never answer alike, that are too large to try, or that fail by themselves.
+
+
+def cell(answer: list[onnx.NodeProto], **more) -> onnx.ModelProto:
+    nodes = [node("Add", "x h", "s"), node("Tanh", "s", "h_out"), *answer]
+    shapes = {"x": ["B", 32], "h": ["B", 32]}
+    return model(nodes, shapes, {"y": ["B", 32], "h_out": ["B", 32]}, **more)
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        ([node("RandomNormalLike", "s", "r", name="noise")], "RandomNormalLike 'noise' draws"),
+        ([node("RandomUniformLike", "s", "r", seed=3.0)], "RandomUniformLike 'r' draws"),
+        ([node("Dropout", "h_out half yes", "y", name="drop")], "Dropout 'drop' draws"),
+    ],
+    ids=["normal", "seeded", "dropout"],
+)
+def test_answers_that_are_never_the_same_twice(tmp_path, refused, draw, words):
+    constants = {"half": np.float32(0.5), "yes": np.array(True)}
+    last = [] if draw[0].output[0] == "y" else [node("Add", "h_out r", "y")]
+    theirs = cell([*draw, *last], constants=constants)
+    assert words in refused(saved(tmp_path, theirs), "--yes")
+
+
+def test_chance_that_is_multiplied_by_nothing_is_no_matter(tmp_path):
+    draw = [node("RandomNormalLike", "s", "r"), node("Mul", "r none", "n")]
+    theirs = cell([*draw, node("Add", "h_out n", "y")], constants={"none": np.float32(0)})
+    out = tmp_path / "model.onnx"
+    assert main(["adopt", str(saved(tmp_path, theirs)), "--yes", "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize("size", [2**31, 2**25])
+def test_rows_that_are_too_large_to_try(tmp_path, refused, size):
+    nodes = [node("Add", "x h", "h_out"), node("ReduceMean", "h_out", "y", axes=[1])]
+    shapes = {"x": ["B", size], "h": ["B", size]}
+    theirs = model(nodes, shapes, {"y": ["B", 1], "h_out": ["B", size]})
+    error = refused(saved(tmp_path, theirs), "--yes")
+    assert f"{4 * size:,} bytes a row" in error
+    assert "--size" not in error
+
+
+def test_sizes_that_are_too_large_to_try(tmp_path, refused):
+    assert "bytes a row" in refused(saved(tmp_path, good()), "--size", f"x:0={10**20}", "--yes")
+
+
+def test_a_state_that_all_rows_share(tmp_path, refused):
+    shapes = {"x": ["B", 4], "count": []}
+    nodes = [node("Add", "count one", "count_out"), node("Mul", "x count", "y")]
+    outputs = {"y": ["B", 4], "count_out": []}
+    theirs = model(nodes, shapes, outputs, {"one": np.float32(1)})
+    error = refused(saved(tmp_path, theirs), "--yes")
+    assert "'count_out' seems to be its next value" in error
+
+
+def test_an_original_that_zeros_bring_to_nothing(tmp_path, refused):
+    """A deviation that is divided by, and begins with 0."""
+    nodes = [
+        node("Mul", "x x", "square"),
+        node("Add", "var square", "var_out"),
+        node("Sqrt", "var", "deviation"),
+        node("Div", "x deviation", "y"),
+    ]
+    shapes = {"x": ["B", 4], "var": ["B", 4]}
+    theirs = saved(tmp_path, model(nodes, shapes, {"y": ["B", 4], "var_out": ["B", 4]}))
+    error = refused(theirs, "--state", "var=var_out")
+    assert "itself gives 'y' values that are not finite" in error
+    assert "--init" in error
+    np.save(tmp_path / "ones.npy", np.ones((1, 4)))
+    flags = ["--state", "var=var_out", "--init", f"var={tmp_path / 'ones.npy'}"]
+    assert main(["adopt", str(theirs), *flags, "--out", str(tmp_path / "good.onnx")]) == 0
+
+
+def test_what_is_no_plain_file(refused):
+    assert "no plain file" in refused(Path("/dev/zero"))
+
+
+def test_colons_in_messages_stay_colons(tmp_path, refused):
+    assert "h=h_out:-1:" in refused(saved(tmp_path, good()), "--state", "h=h_out:-1")

@@ -10,11 +10,13 @@ from typing import Final
 import numpy as np
 
 from carousel.v1 import manifest_pb2
+from carousel_exporter.adoption import extremes
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.manifest import TensorStatistics
 from carousel_exporter.runner import Arrays, Runner
 from carousel_exporter.samples import random_rows
 from carousel_exporter.verification import Difference, difference
+from carousel_exporter.wording import tiny
 
 #: Numbers of rows that are tried; what works for these works for all, short of spite.
 ROWS: Final = (2, 3, 7)
@@ -55,20 +57,49 @@ def try_batches(
                     f"{found.value:.1e}, and {found.tolerance:.0e} is allowed"
                 )
                 return Verdict(works=False, told=told)
+    loud = _loud_beside_quiet(
+        runner, random_rows(runner.manifest, statistics, rows=max(ROWS), steps=_STEPS, rng=rng)
+    )
+    if loud is not None and loud.excess > 1:
+        told = (
+            f"rows that are very loud and very quiet give {loud.tensor!r} another value together "
+            f"than alone, by {loud.value:.1e}"
+        )
+        return Verdict(works=False, told=told)
     tried = ", ".join(map(str, ROWS))
-    told = f"{tried} rows together equal each alone: off by {largest:.0e} at most"
+    told = f"{tried} rows together equal each alone: off by {tiny(largest)} at most"
     return Verdict(works=True, told=told)
 
 
 def _beside_alone(runner: Runner, sessions: Sequence[Arrays]) -> Difference:
     """Run sessions together and each alone; return the largest difference."""
+    differences = [
+        difference(name, alone[name], together[name], 1.0)
+        for alone, together in _both_ways(runner, sessions)
+        for name in alone
+    ]
+    return max(differences, key=lambda d: d.excess)
+
+
+def _loud_beside_quiet(runner: Runner, sessions: Sequence[Arrays]) -> Difference | None:
+    """Do the same, loosely, with rows far apart in size; None where such inputs don't run."""
+    rows = [
+        {name: extremes.times(array, np.full(len(array), scale)) for name, array in session.items()}
+        for session, scale in zip(sessions, extremes.SCALES, strict=True)
+    ]
+    try:
+        differences = [extremes.far_apart(*both) for both in _both_ways(runner, rows)]
+    except ModelFileError:
+        return None
+    return max(differences, key=lambda d: d.excess)
+
+
+def _both_ways(runner: Runner, sessions: Sequence[Arrays]) -> Iterator[tuple[Arrays, Arrays]]:
+    """Yield the answers and the last state of each session alone, and of it among the others."""
     answers, states = runner.advance(sessions, [runner.new_state() for _ in sessions])
-    differences = []
     for session, answer, state in zip(sessions, answers, states, strict=True):
         (own_answer,), (own_state,) = runner.advance([session], [runner.new_state()])
-        alone, together = own_answer | own_state, answer | state
-        differences += [difference(name, alone[name], together[name], 1.0) for name in alone]
-    return max(differences, key=lambda d: d.excess)
+        yield own_answer | own_state, answer | state
 
 
 def _failure(rows: int, error: ModelFileError) -> str:

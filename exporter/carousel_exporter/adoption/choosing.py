@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import onnx
 
-from carousel_exporter.adoption import evidence, proof
+from carousel_exporter.adoption import evidence, extremes, proof
 from carousel_exporter.adoption.bounds import Values
 from carousel_exporter.adoption.continuity import continuity
 from carousel_exporter.adoption.machine import Machine
@@ -18,10 +18,11 @@ from carousel_exporter.adoption.pairing import (
     Candidate,
     Known,
     combinations,
+    inputs_perhaps,
     with_twins,
 )
 from carousel_exporter.adoption.stated import check_against_rivals, check_complete, match_stated
-from carousel_exporter.adoption.trials import Trial
+from carousel_exporter.adoption.trials import Arrays, Trial, TrialError
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.verification import Difference
 
@@ -66,7 +67,23 @@ class Chooser:
         else:
             choice = self._propose()
         self._refuse_forgotten(choice[0])
+        if self._known.layout.steps:
+            self._refuse_common(choice[0])
         return choice
+
+    def _refuse_common(self, pairs: Sequence[Candidate]) -> None:
+        """Refuse what steps of a run have in common, a peak, say: it shows where some are loud."""
+        machine, chunk, states = self._drawn(pairs)
+        try:
+            found = proof.apart_in_chunks(machine, extremes.spread(chunk), states)
+        except TrialError:
+            return  # such inputs don't run, whole or in chunks
+        if found.excess > 1:
+            raise NotProved(
+                f"Where some steps are very loud and others very quiet, {found.tensor!r} differs "
+                f"by {found.value:.1e} between chunks and the whole sequence: something is "
+                "computed over all steps of a run together, so it can't be streamed."
+            )
 
     def _refuse_forgotten(self, pairs: Sequence[Candidate]) -> None:
         """Refuse states that change no answer, unless operators say what they are."""
@@ -101,9 +118,19 @@ class Chooser:
             return [], None, []  # the context is the only state
         if best is None:
             raise NotProved(_undecided(self._known.graph, weighed))
+        self._refuse_ambiguous(best)
         check_against_rivals(self._known.influence, best, weighed)
         self._check_operators(best)
         return best, None, list(_doubts(best, second))
+
+    def _refuse_ambiguous(self, pairs: Sequence[Candidate]) -> None:
+        """Refuse to guess whether an input that goes on in an output is a state."""
+        for pair, others in inputs_perhaps(pairs, self._known):
+            raise ModelFileError(
+                f"{pair.output!r} may be the successor of a state {pair.input!r}, or an answer in "
+                f"which an input {pair.input!r} goes on, as with a skip connection, and numbers "
+                f"can't tell: state all states, {_flags(pairs)} or {_flags(others)}."
+            )
 
     def _propose_by_chunks(self) -> Choice:
         """Take the first set of states with which chunks give what the whole sequence does."""
@@ -141,12 +168,16 @@ class Chooser:
 
     def _chunks(self, pairs: Sequence[Candidate]) -> proof.Chunked:
         """Compare chunks with the whole, on the same sequence for every choice of states."""
+        return proof.in_chunks(*self._drawn(pairs))
+
+    def _drawn(self, pairs: Sequence[Candidate]) -> tuple[Machine, Arrays, Arrays]:
+        """Return a machine with such states, and a sequence and states for it."""
         dtypes = self._known.dtypes
         wiring = proof.wire(self._known.layout, {p.input: p.output for p in pairs}, self._lengths)
         values = self._values.anew(self._options.seed)
         chunk = proof.draw_chunk(wiring, dtypes, values, rows=1, steps=proof.STEPS)
         states = proof.draw_states(wiring, dtypes, values, 1)
-        return proof.in_chunks(Machine(self._trial, wiring), chunk, states)
+        return Machine(self._trial, wiring), chunk, states
 
 
 def _unexplained(difference: Difference) -> str:
@@ -156,6 +187,10 @@ def _unexplained(difference: Difference) -> str:
         f"{difference.value:.1e} in {difference.tensor!r}, and {difference.tolerance:.0e} is "
         "allowed"
     )
+
+
+def _flags(pairs: Sequence[Candidate]) -> str:
+    return " ".join(f"--state {c.input}={c.output}" for c in pairs)
 
 
 def _stated(pairs: Sequence[Candidate]) -> str:

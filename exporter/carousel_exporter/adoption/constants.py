@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from carousel_exporter.adoption.graphs import all_nodes, constants_of
+from carousel_exporter.adoption.evidence import likeness
+from carousel_exporter.adoption.graphs import all_nodes, constants_of, reachable
 from carousel_exporter.adoption.ports import Port
 from carousel_exporter.errors import ModelFileError, SettingsError
 
@@ -65,10 +66,32 @@ def check_no_scalars(graph: onnx.GraphProto, ports: list[Port]) -> None:
             known = sorted(_compared_with(graph, port.name))
             told = f", which the graph compares with {', '.join(map(str, known))}" if known else ""
             example = known[0] if known else "VALUE"
+            after = _scalar_after(graph, port.name)
+            if after:
+                raise ModelFileError(
+                    f"Input {port.name!r} is a single {port.dtype}, and {after!r} seems to be its "
+                    "next value; rows can't each have one: export it with an axis of rows, [B]."
+                )
             raise ModelFileError(
                 f"Input {port.name!r} is a single {port.dtype}{told}, and rows can't each have "
                 f"one: say what it always is, with --constant {port.name}={example}."
             )
+
+
+def _scalar_after(graph: onnx.GraphProto, name: str) -> str:
+    """Return the output that is a single number too, computed from an input and named like it."""
+    reached = reachable(graph, [name])
+    return next(
+        (
+            value.name
+            for value in graph.output
+            if value.name in reached
+            and value.type.tensor_type.HasField("shape")
+            and not value.type.tensor_type.shape.dim
+            and likeness(name, value.name)
+        ),
+        "",
+    )
 
 
 def _compared_with(graph: onnx.GraphProto, name: str) -> set[float | int]:

@@ -22,6 +22,7 @@ from carousel_exporter.adoption.preparing import Case
 from carousel_exporter.adoption.report import Pair, Proposal, TensorAxes
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.graph import BATCH, TIME
+from carousel_exporter.wording import tiny
 
 Dtypes = Mapping[str, np.dtype[np.generic]]
 
@@ -137,8 +138,8 @@ def _evidence(found: Finding, reasons: Sequence[str]) -> tuple[str, ...]:
         return tuple(reasons)
     fed, forgotten = found.chunked.fed_back, found.chunked.forgotten
     proved = (
-        f"chunks equal the whole sequence: off by {fed.value:.0e}, and by {forgotten.value:.0e} "
-        "without feeding back"
+        f"chunks equal the whole sequence: off by {tiny(fed.value)}, and by "
+        f"{tiny(forgotten.value)} without feeding back"
     )
     return (proved, *reasons)
 

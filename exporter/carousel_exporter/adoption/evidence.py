@@ -70,9 +70,11 @@ class Name:
 def likeness(name: str, other: str) -> float:
     """Return how alike two names are, from 0 to 1, but for words that tell in from out."""
     a, b = Name.of(name), Name.of(other)
-    if a.words and a.words == b.words:
+    if not a.words or not b.words:
+        return 0.0
+    if a.words == b.words:
         return 1.0
-    if a.shorthand and a.shorthand == b.shorthand:
+    if a.shorthand == b.shorthand:
         return 0.7
     ratio = difflib.SequenceMatcher(None, "_".join(a.words), "_".join(b.words)).ratio()
     return 0.3 * ratio if ratio >= 0.6 else 0.0

@@ -11,6 +11,7 @@ import onnx
 
 from carousel_exporter.adoption import evidence, proof
 from carousel_exporter.adoption.bounds import POSITIVE, Values
+from carousel_exporter.adoption.chance import refuse_chance
 from carousel_exporter.adoption.choosing import Chooser, NotProved, no_state
 from carousel_exporter.adoption.folding import fold
 from carousel_exporter.adoption.future import refuse_foresight, refuse_reverse
@@ -129,6 +130,7 @@ class Finder:
         try:
             self._make_finite(layout, trial, steps)
             feeds = [self._search.feed(layout.inputs, 1, steps) for _ in range(_DRAWS)]
+            refuse_chance(trial, model.graph, feeds)
             influence = measure(trial, list(layout.inputs), feeds, self.values)
             known = Known(model, layout, influence, self._dtypes, self._output_dtypes)
             weighed = candidates(known, trial, feeds[0], self.values)

@@ -12,6 +12,8 @@ from typing import Final
 import onnx
 from onnx import numpy_helper
 
+from carousel_exporter.adoption.chance import DRAWING
+from carousel_exporter.adoption.control import LOOSE, SHAPES
 from carousel_exporter.adoption.graphs import (
     all_names,
     fresh,
@@ -27,15 +29,8 @@ from carousel_exporter.adoption.graphs import (
 from carousel_exporter.adoption.trials import Arrays, Trial, TrialError, exposing
 from carousel_exporter.errors import ModelFileError
 
-#: Operators that tell a shape, whatever the values are.
-_SHAPES: Final = frozenset({"Shape", "Size"})
-#: Operators whose output's shape depends on values.
-_LOOSE: Final = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression", "Loop"})
 #: What may not be computed once: it is drawn anew each time, or would make the file larger.
-_KEPT: Final = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
-    | {"Bernoulli", "DequantizeLinear"}
-)
+_KEPT: Final = DRAWING | {"DequantizeLinear"}
 #: Results of constants may be so many times as large as what they are computed from, or so small.
 _GROWTH: Final = 4
 _SMALL_BYTES: Final = 1 << 16
@@ -101,9 +96,9 @@ def _depends_on_shapes(graph: onnx.GraphProto, branch: onnx.NodeProto) -> bool:
             if name in inputs and not only_shape:
                 return False
             continue
-        if node.op_type in _LOOSE and only_shape:
+        if node.op_type in LOOSE and only_shape:
             return False
-        inside = only_shape or node.op_type in _SHAPES
+        inside = only_shape or node.op_type in SHAPES
         pending.extend((used, inside) for used in names_used(node))
     return True
 

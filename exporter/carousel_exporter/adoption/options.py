@@ -183,8 +183,9 @@ def _read_array(option: str, name: str, path: Path) -> np.ndarray:
             f"There is no file {path}, which {option} names for {name!r}."
         ) from None
     except (OSError, ValueError, EOFError) as error:
+        told = (isinstance(error, OSError) and error.strerror) or "it is no .npy file of numbers"
         raise SettingsError(
-            f"{path} can't be read as an array for {name!r}: {error}; write it with numpy.save."
+            f"{path} can't be read as an array for {name!r}: {told}; write it with numpy.save."
         ) from error
     if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
         raise SettingsError(f"{path} holds {array.dtype}, and {option} takes numbers.")

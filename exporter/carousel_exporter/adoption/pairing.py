@@ -44,7 +44,7 @@ class Candidate:
     """An input and an output of one shape and type, and what speaks for them being a state.
 
     `carried` is the part of the input's elements that go on in the output one by one; `certain`
-    says that the graph's own operators speak for the pair.
+    says that the graph's own operators speak for the pair, and `named` that its names do.
     """
 
     input: str
@@ -52,6 +52,7 @@ class Candidate:
     score: float
     carried: float
     certain: bool
+    named: bool
     reasons: tuple[str, ...]
 
 
@@ -91,9 +92,9 @@ def candidates(known: Known, trial: Trial, feed: Arrays, values: Values) -> list
         order = _place(known.layout.inputs, i) * _place(known.layout.outputs, o)
         score = sum(weight for weight, _ in found) + _ORDER * order
         reasons = [reason for weight, reason in sorted(found, reverse=True) if weight > 0]
-        weighed.append(
-            Candidate(i, o, score, part, _is_certain(taken[i], given[o]), tuple(reasons))
-        )
+        certain = _is_certain(taken[i], given[o])
+        named = sum(weight for weight, _ in _by_names(i, o)) > 0
+        weighed.append(Candidate(i, o, score, part, certain, named, tuple(reasons)))
     return weighed
 
 
@@ -127,6 +128,26 @@ def combinations(weighed: Sequence[Candidate], inputs: Sequence[str]) -> Iterato
     sets = [[c for c in choice if c is not None] for choice in chosen]
     fitting = [s for s in sets if s and len(s) < len(inputs) and _is_one_to_one(s)]
     yield from sorted(fitting, key=lambda s: (-sum(c.score for c in s), -len(s)))
+
+
+def inputs_perhaps(
+    chosen: Sequence[Candidate], known: Known
+) -> Iterator[tuple[Candidate, list[Candidate]]]:
+    """Yield pairs that may be an input going on in an answer, with the states if it is one.
+
+    An answer that is an input and something more (a skip connection), or an input times a mask,
+    carries elements as a cell state's successor does. Names and operators tell; where they don't,
+    it is a question where the other pairs are states by themselves, and either have that told or
+    leave no answer besides states.
+    """
+    answers = len(known.layout.outputs) - len(chosen)
+    for pair in chosen:
+        others = [c for c in chosen if c is not pair]
+        if pair.certain or pair.named or pair.carried < _SOME or not others:
+            continue
+        told = all(c.certain or c.named for c in others)
+        if told or (answers == 0 and all(c.score >= ENOUGH for c in others)):
+            yield pair, others
 
 
 def _place(names: Mapping[str, object], name: str) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import onnx
@@ -11,6 +13,9 @@ from carousel.wire import DATA_TYPES
 from carousel_exporter.adoption.options import Size
 from carousel_exporter.errors import ModelFileError, SettingsError
 from carousel_exporter.wording import counted
+
+#: Bytes of one row of an input: what a server takes in a message, by default.
+MOST_BYTES: Final = 64 << 20
 
 Dims = tuple[int | str, ...]
 
@@ -73,6 +78,19 @@ def with_sizes(ports: list[Port], sizes: tuple[Size, ...]) -> list[Port]:
             )
         fixed[str(dim)] = size.size
     return [replace(p, dims=tuple(fixed.get(str(d), d) for d in p.dims)) for p in ports]
+
+
+def check_sizes(ports: list[Port]) -> None:
+    """Refuse tensors of which one row is too large to try. Raises ModelFileError."""
+    for port in ports:
+        sizes = [dim for dim in port.dims if isinstance(dim, int)]
+        size = math.prod(sizes) * port.dtype.itemsize
+        if size > MOST_BYTES:
+            raise ModelFileError(
+                f"Input {port.name!r} holds {size:,} bytes a row, with the sizes {sizes}, and "
+                f"{MOST_BYTES:,} at most are tried: export it with the sizes that it really has, "
+                "or open the axes that count rows and steps."
+            )
 
 
 def find(ports: list[Port], name: str, option: str) -> Port:

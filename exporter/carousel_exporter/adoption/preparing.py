@@ -11,7 +11,13 @@ import onnx
 from carousel_exporter.adoption import constants, opsets
 from carousel_exporter.adoption.finding import Finder
 from carousel_exporter.adoption.options import Options
-from carousel_exporter.adoption.ports import find, output_dtypes, read_inputs, with_sizes
+from carousel_exporter.adoption.ports import (
+    check_sizes,
+    find,
+    output_dtypes,
+    read_inputs,
+    with_sizes,
+)
 from carousel_exporter.adoption.reading import Original
 from carousel_exporter.adoption.trials import Trial
 
@@ -39,6 +45,7 @@ def prepare(original: Original, options: Options) -> Case:
     reference = Trial(original.model, fixed, f"the graph of {original.path}")
     constants.bind(model, fixed)
     ports = with_sizes([port for port in ports if port.name not in fixed], options.sizes)
+    check_sizes(ports)
     constants.check_no_scalars(model.graph, ports)
     outputs = output_dtypes(model.graph)
     return Case(original, options, reference, Finder(model, ports, outputs, options), outputs)

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from carousel_exporter.adoption import extremes
 from carousel_exporter.adoption.axes import Axes
 from carousel_exporter.adoption.bounds import Values
 from carousel_exporter.adoption.influence import Influence
@@ -97,6 +98,15 @@ def in_chunks(machine: Machine, chunk: Arrays, states: Arrays) -> Chunked:
     return Chunked(
         worst(_ends(machine.wiring, whole) | end, _ends(machine.wiring, fed) | fed_end),
         worst(_ends(machine.wiring, whole) | end, _ends(machine.wiring, joined(parts)) | last),
+    )
+
+
+def apart_in_chunks(machine: Machine, chunk: Arrays, states: Arrays) -> Difference:
+    """Run a sequence whole and in chunks, and compare loosely. Raises TrialError."""
+    whole, end = machine.advance(chunk, states)
+    fed, fed_end = machine.advance_in(CUTS, chunk, states)
+    return extremes.far_apart(
+        _ends(machine.wiring, whole) | end, _ends(machine.wiring, fed) | fed_end
     )
 
 

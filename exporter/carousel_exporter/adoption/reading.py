@@ -61,6 +61,8 @@ def read(path: Path) -> Original:
 
 def _content(path: Path) -> bytes:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ModelFileError(f"{path} is no plain file: give the .onnx file itself.")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise _too_large(path, size)

@@ -16,6 +16,7 @@ from carousel_exporter import manifest as manifests
 from carousel_exporter.adoption import describing
 from carousel_exporter.adoption.batching import Verdict, try_batches
 from carousel_exporter.adoption.canonical import Canonical
+from carousel_exporter.adoption.control import decided_by_values
 from carousel_exporter.adoption.finding import Finding
 from carousel_exporter.adoption.lengths import with_lengths
 from carousel_exporter.adoption.machine import Machine, Wiring
@@ -53,6 +54,10 @@ class Served:
     notes: tuple[str, ...]
 
 
+class _OriginalError(ModelFileError):
+    """The original itself does no good where it is driven by hand."""
+
+
 class Workshop:
     """Builds and proves the canonical form of one original."""
 
@@ -69,6 +74,7 @@ class Workshop:
         """
         first: tuple[Form, Verdict] | None = None
         failure = ""
+        unfit: _OriginalError | None = None
         chosen: tuple[Form, Verdict] | None = None
         rows = self._found.layout.rows
         for form in forms(self._found.model, wiring, self._dtypes, self._values, rows=rows):
@@ -81,6 +87,9 @@ class Workshop:
                     continue
                 manifest.max_batch = 0
                 verdict = self._try_batches(form, Runner(path, manifest))
+            except _OriginalError as error:
+                unfit = unfit or error
+                continue
             except (ModelFileError, TrialError) as error:
                 failure = failure or str(error)
                 continue
@@ -88,6 +97,8 @@ class Workshop:
             if verdict.works:
                 chosen = form, verdict
                 break
+        if first is None and unfit is not None and not failure:
+            raise unfit
         if first is None:
             raise VerificationError(
                 f"The canonical form of {self._case.original.path} differs from it: {failure}"
@@ -99,6 +110,11 @@ class Workshop:
         rowless = [n for n, axes in (*w.inputs.items(), *w.states.items()) if axes.batch is None]
         if rowless:
             return Verdict(works=False, told=f"{rowless[0]!r} has no axis that could count rows")
+        free = [w.lengths[0]] if w.lengths else []
+        decided = decided_by_values(self._found.model.graph, free)
+        if decided:
+            told = f"{decided} comes from the values of all rows of a run together"
+            return Verdict(works=False, told=told)
         samples = self._samples(runner.manifest)
         return try_batches(runner, self._statistics(runner.manifest), samples, self._rng())
 
@@ -121,7 +137,7 @@ class Workshop:
             whole = Report((*report.checks, *checks), notes)
             if whole.passed:
                 if verdict.works and most == 1:
-                    told = f"rows alone are right, ragged batches are not: {problem}"
+                    told = f"rows alone are right, ragged batches are not: {problem.rstrip('.')}"
                 model = onnx.load(path)
                 return Served(path, model, manifest, form.wiring, told, whole.checks, whole.notes)
             problem = whole.failure()
@@ -187,15 +203,28 @@ class Workshop:
         state = runner.new_state()
         states = {names[name]: array[None] for name, array in state.items()}
         chunk = {name: array[:, None] for name, array in session.items()}
-        answers, after = Machine(self._case.reference, wiring).advance(chunk, states)
+        try:
+            answers, after = Machine(self._case.reference, wiring).advance(chunk, states)
+        except TrialError as error:
+            raise self._unfit(f"fails: {error}") from error
         own = {name: array[:, 0] for name, array in answers.items()}
         last = {name: after[source][0] for name, source in names.items()}
+        bad = next((n for n, a in (own | last).items() if not _is_finite(a)), None)
+        if bad is not None:
+            raise self._unfit(f"gives {bad!r} values that are not finite")
         for spec in runner.manifest.states:
             if f"{spec.output}_answer" in runner.outputs:
                 own[f"{spec.output}_answer"] = self._history(
                     wiring, chunk, states, names[spec.name]
                 )
         return own, last
+
+    def _unfit(self, what: str) -> _OriginalError:
+        return _OriginalError(
+            f"Driven by hand over {_STEPS} steps from a new session's state, "
+            f"{self._case.original.path} itself {what}; if that state must not be zeros, give it "
+            "with --init, and if inputs must be like real ones, give them with --samples."
+        )
 
     def _history(self, wiring: Wiring, chunk: Arrays, states: Arrays, name: str) -> np.ndarray:
         """Return a state after each step (T, …), which is the answer of a graph without others."""
@@ -249,3 +278,7 @@ class Workshop:
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng(self._case.options.seed)
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

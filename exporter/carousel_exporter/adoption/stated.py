@@ -91,11 +91,14 @@ def check_against_rivals(
 
 
 def check_complete(pairs: Sequence[Candidate], weighed: Sequence[Candidate]) -> None:
-    """Raise ModelFileError where an input that isn't stated is a state beyond doubt."""
+    """Raise ModelFileError where an input that isn't stated is a state beyond doubt.
+
+    One that merely goes on in an output may be an input with a skip connection.
+    """
     inputs, outputs = {p.input for p in pairs}, {p.output for p in pairs}
     for other in weighed:
         is_left = other.input not in inputs and other.output not in outputs
-        if is_left and other.score >= SURE:
+        if is_left and other.score >= SURE and (other.certain or other.named):
             raise ModelFileError(
                 f"Input {other.input!r} is a state too ({other.reasons[0]} to {other.output!r}): "
                 f"add --state {other.input}={other.output}."

@@ -43,7 +43,7 @@ class Trial:
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's have no base of their own
-            raise ModelFileError(f"ONNX Runtime can't load {name}: {first_line(error)}") from error
+            raise ModelFileError(f"ONNX Runtime can't load {name}: {first_line(error)}.") from error
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 

@@ -28,8 +28,15 @@ def final_wiring(found: Finding, contexts: Sequence[Context]) -> Wiring:
     free_time = found.layout.steps and all(timed) and bool(wiring.outputs) and not contexts
     if not found.layout.steps:
         wiring = _without_single_steps(wiring)
+    twice = next((c for k, c in enumerate(contexts) if c.input in _names(contexts[:k])), None)
+    if twice is not None:
+        raise SettingsError(f"The input {twice.input!r} is in two --context: give one.")
     tails = dict(_tail(wiring.inputs, context) for context in contexts)
     return replace(wiring, free_time=free_time, tails=tails)
+
+
+def _names(contexts: Sequence[Context]) -> list[str]:
+    return [context.input for context in contexts]
 
 
 def _without_single_steps(wiring: Wiring) -> Wiring:

@@ -101,7 +101,7 @@ def adopt(
         name=name,
         description=description,
     )
-    _Command(Console(), yes=yes).run(model, out, options)
+    _Command(Console(emoji=False), yes=yes).run(model, out, options)
 
 
 #: Reasons that fit into a table; the strongest come first.

@@ -161,7 +161,7 @@ def convert(
     report, adopted = programs.convert_program(program, out, labels, stated)
     _show(report, out)
     told = ", ".join(f"{pair.input} comes back as {pair.output}" for pair in adopted.proposal.pairs)
-    Console().print(escape(f"states: {told}"), soft_wrap=True, highlight=False)
+    Console(emoji=False).print(escape(f"states: {told}"), soft_wrap=True, highlight=False)
 
 
 def _name(source: str) -> str:
@@ -178,6 +178,6 @@ def _refuse(source: str, kind: str, others: str, options: Mapping[str, object]) 
 def _show(report: Report, out: Path) -> None:
     from carousel_exporter.commands.tables import print_report  # noqa: PLC0415
 
-    console = Console()
+    console = Console(emoji=False)
     print_report(console, report)
     console.print(escape(f"model file: {out}"), soft_wrap=True, highlight=False)

@@ -29,7 +29,7 @@ def inspect(
         carousel-export inspect models/co2/1/model.onnx
     """
     found = read(model)
-    console = Console()
+    console = Console(emoji=False)
     for part in (_summary(found), _tensors(found), _states(found), _provenance(found)):
         console.print(part)
 

@@ -124,7 +124,7 @@ def train(
     )
     picture = plot or out.with_suffix(".png")
     _check_places(data, out, picture)
-    _Run(data, series, task, settings, season, unit, out, picture, Console()).go()
+    _Run(data, series, task, settings, season, unit, out, picture, Console(emoji=False)).go()
 
 
 def _check_places(data: Path, out: Path, picture: Path) -> None:
@@ -194,7 +194,7 @@ class _Run:
             MofNCompleteColumn(),
             TextColumn("{task.fields[losses]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, emoji=False),
         ) as progress:
             bar = progress.add_task("training", total=self.settings.epochs, losses="")
 

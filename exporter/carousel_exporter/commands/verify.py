@@ -57,6 +57,6 @@ def verify(
         use_one_thread()
         network = read_source(against, rename or (), nonlinearity=nonlinearity).forecaster
     report = run(model, against=network, data=data, rows=rows, steps=steps, seed=seed)
-    print_report(Console(), report)
+    print_report(Console(emoji=False), report)
     if not report.passed:
         raise VerificationError(f"{model} is wrong. {report.failure()}")

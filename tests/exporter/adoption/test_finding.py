@@ -330,3 +330,36 @@ def test_an_input_that_goes_on_in_an_answer_is_no_state(tmp_path):
         {"R": random(4, 4), "W": random(4, 4, seed=1)},
     )
     assert pairs_of(adopted(model, tmp_path)[0]) == {"h": "h_out"}
+
+
+def skipping(x: str, y: str, h: str, h_out: str):
+    """A recurrent cell of plain operators beside a skip connection from input to answer."""
+    return graph(
+        f"""g (float[B,8] {x}, float[B,3] cond, float[B,{H}] {h})
+            => (float[B,8] {y}, float[B,{H}] {h_out}) {{
+            both = Concat<axis = 1>(cond, {h})
+            s = MatMul(both, W)
+            {h_out} = Tanh(s)
+            d = MatMul({h_out}, V)
+            {y} = Add({x}, d)
+        }}""",
+        {"W": random(3 + H, H), "V": random(H, 8, seed=1)},
+    )
+
+
+@pytest.mark.parametrize("names", ["input output h h_out", "mic enh h hn", "a b p q"])
+def test_an_input_that_goes_on_in_an_answer_is_not_taken_for_a_state(tmp_path, names):
+    x, y, h, h_out = names.split()
+    model = skipping(x, y, h, h_out)
+    with pytest.raises(ExporterError, match="skip connection") as caught:
+        adopted(model, tmp_path)
+    assert f"--state {x}={y} --state {h}={h_out} or --state {h}={h_out}" in str(caught.value)
+    for pairs in ([f"{h}={h_out}"], [f"{x}={y}", f"{h}={h_out}"]):
+        report, _ = adopted(model, tmp_path, stated(*pairs))
+        assert pairs_of(report) == dict(pair.split("=") for pair in pairs)
+
+
+def test_two_contexts_of_one_input_are_refused(tmp_path):
+    options = Options(contexts=(Context("x", 1), Context("x", 2)))
+    with pytest.raises(ExporterError, match="'x' is in two --context"):
+        adopted(lstm_step(), tmp_path, options)

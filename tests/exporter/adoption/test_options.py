@@ -103,7 +103,9 @@ def test_names_of_one_state_are_alike(pair):
     assert likeness(*pair) >= 0.7
 
 
-@pytest.mark.parametrize("pair", [("h0", "cn"), ("h1", "h2_out"), ("input_3", "tf_op_layer_stack")])
+@pytest.mark.parametrize(
+    "pair", [("h0", "cn"), ("h1", "h2_out"), ("input_3", "tf_op_layer_stack"), ("input", "output")]
+)
 def test_names_of_two_things_are_not(pair):
     assert likeness(*pair) < 0.7
 
