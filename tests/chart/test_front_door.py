@@ -13,9 +13,8 @@ import yaml
 
 from carousel.v1 import server_pb2, server_pb2_grpc
 from tests.chart import tools
-from tests.chart.tools import one, render, shape
+from tests.chart.tools import certificate, one, render, shape
 from tests.support import models
-from tests.support.redis import needed_tool
 from tests.support.server import run_server
 
 
@@ -27,26 +26,14 @@ def bootstrap(values):
     return yaml.safe_load(files(values)["envoy.yaml"])["static_resources"]
 
 
-def certificate(folder):
-    """Make a certificate that is its own authority, as files of cert-manager's names."""
-    subprocess.run(
-        [
-            *(
-                needed_tool("openssl"),
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "1",
-            ),
-            *("-subj", "/CN=x", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    (folder / "ca.crt").write_bytes((folder / "tls.crt").read_bytes())
+def placed(values, folder):
+    """Write Envoy's files where they can be read without being root; return their texts."""
+    texts = {}
+    for name, text in files(values).items():
+        here = text.replace("/etc/envoy/", f"{folder}/")
+        texts[name] = here.replace("/etc/carousel/tls", f"{folder}/tls")
+        (folder / name).write_text(texts[name])
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -61,12 +48,8 @@ def certificate(folder):
     ids=["plain", "ipv6", "ring", "mutual", "tls"],
 )
 def test_envoy_takes_it(values, tmp_path):
-    certificate(tmp_path)
-    for name, text in files(values).items():
-        here = text.replace("/etc/envoy/", f"{tmp_path}/").replace(
-            "/etc/carousel/tls", str(tmp_path)
-        )
-        (tmp_path / name).write_text(here)
+    certificate(tmp_path / "tls", "DNS:x")
+    placed(values, tmp_path)
     done = tools.envoy("--mode", "validate", "-c", tmp_path / "envoy.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Deprecated" not in done.stderr
@@ -138,9 +121,9 @@ def free_ports(count):
         return [one_of_them.getsockname()[1] for one_of_them in found]
 
 
-def on_this_machine(servers, grpc_port, probe_port):
+def on_this_machine(text, servers, grpc_port, probe_port):
     """Return the chart's configuration with other addresses, and nothing else changed."""
-    found = yaml.safe_load(files(shape("envoy"))["envoy.yaml"])
+    found = yaml.safe_load(text)
     del found["admin"]
     listeners = found["static_resources"]["listeners"]
     for listener, port in zip(listeners, (grpc_port, probe_port), strict=True):
@@ -188,7 +171,9 @@ def test_a_real_envoy_leads_sessions_to_their_servers(tmp_path):
             for n in range(3)
         ]
         grpc_port, probe_port = free_ports(2)
-        stack.enter_context(run_envoy(on_this_machine(servers, grpc_port, probe_port), tmp_path))
+        text = files(shape("envoy"))["envoy.yaml"]
+        here = on_this_machine(text, servers, grpc_port, probe_port)
+        stack.enter_context(run_envoy(here, tmp_path))
         channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{grpc_port}"))
         for _ in range(100):  # until Envoy has found all three in good health
             if len({who_answers(channel, name) for name in ids[:60]}) == 3:
@@ -205,6 +190,39 @@ def test_a_real_envoy_leads_sessions_to_their_servers(tmp_path):
         # Nearly all: it is a table, and not a promise. A ring would move a tenth of them.
         assert sum(after[name] != first[name] for name in stayed) <= len(stayed) // 40
         assert gone not in after.values()
+
+
+def test_a_real_envoy_speaks_mutual_tls_on_both_sides(tmp_path):
+    """With a certificate that has the names that NOTES ask for, and no other."""
+    models.put(tmp_path / "models", models.running_sum(1), "sum")
+    host = "release-pods.space.svc.cluster.local"
+    door = "release-front-door.space.svc.cluster.local"
+    tls = certificate(tmp_path / "tls", f"DNS:{host}", f"DNS:*.{host}", f"DNS:{door}")
+    flags = [f"--tls-{what}={tls / name}" for what, name in TLS_FILES.items()]
+    ca, key, own = ((tls / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
+    options = [("grpc.ssl_target_name_override", door)]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            run_server(tmp_path / "models", *flags, log=tmp_path / "server.log")
+        )
+        grpc_port, probe_port = free_ports(2)
+        text = placed(shape("envoy-tls"), tmp_path)["envoy.yaml"]
+        here = on_this_machine(text, [server], grpc_port, probe_port)
+        stack.enter_context(run_envoy(here, tmp_path))
+        address = f"127.0.0.1:{grpc_port}"
+        known = grpc.ssl_channel_credentials(ca, key, own)
+        with grpc.secure_channel(address, known, options) as channel:
+            assert who_answers(channel, "any")
+        stranger = grpc.ssl_channel_credentials(ca)
+        with (
+            grpc.secure_channel(address, stranger, options) as channel,
+            pytest.raises(grpc.RpcError, match="UNAVAILABLE"),
+        ):
+            server_pb2_grpc.ServerServiceStub(channel).Info(server_pb2.InfoRequest(), timeout=20)
+
+
+#: Flags of the server, and files of cert-manager's Secret.
+TLS_FILES = {"cert": "tls.crt", "key": "tls.key", "client-ca": "ca.crt"}
 
 
 def who_answers_at(server):

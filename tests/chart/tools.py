@@ -161,3 +161,19 @@ def environment(manifests: Sequence[Manifest]) -> dict[str, Any]:
         variable["name"]: variable.get("value", variable.get("valueFrom"))
         for variable in server(manifests)["env"]
     }
+
+
+def certificate(folder: Path, *names: str) -> Path:
+    """Make what cert-manager's Secret has: a certificate that is its own authority; return where.
+
+    The names are as OpenSSL takes them: `DNS:a.b`, `IP:127.0.0.1`.
+    """
+    folder.mkdir()
+    done = ask(
+        *(needed_tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+        *("-subj", "/CN=carousel", "-addext", f"subjectAltName={','.join(names)}"),
+        *("-keyout", folder / "tls.key", "-out", folder / "tls.crt"),
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "ca.crt").write_bytes((folder / "tls.crt").read_bytes())
+    return folder
