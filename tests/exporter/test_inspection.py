@@ -1,9 +1,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from carousel_exporter import costs
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.inspection import inspect
 
@@ -28,6 +31,33 @@ def test_figures_are_those_of_the_equations(tmp_path):
 def test_other_forms_are_read_too(tmp_path):
     assert inspect(step_model(tmp_path / "s.onnx")).state_bytes == 16
     assert inspect(rigid_model(tmp_path / "r.onnx")).multiply_adds == 0
+
+
+def test_weights_in_nodes_and_convolutions_count(tmp_path):
+    """As in files of others: weights that Constant nodes hold, in any shape, moved before use."""
+    weights = {
+        "k": np.ones((4, 1, 3), np.float32),
+        "w": np.ones((4, 5), np.float32),
+        "w0": np.ones((20,), np.float32),
+    }
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+        for name, array in weights.items()
+    ]
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value_ints=[5, 4]),
+        helper.make_node("Reshape", ["w0", "two"], ["v"]),
+        helper.make_node("Conv", ["x", "k"], ["c"]),  # (B, 4, 6): 4 x 3 weights at 6 places
+        helper.make_node("ReduceMean", ["c"], ["m"], axes=[2], keepdims=0),
+        helper.make_node("MatMul", ["m", "w"], ["p"]),
+        helper.make_node("MatMul", ["p", "v"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", 1, ["B", 1, 8])]
+    outputs = [helper.make_tensor_value_info("y", 1, ["B", 4])]
+    graph = helper.make_graph([*constants, *nodes], "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    assert costs.parameters(model.graph) == 12 + 20 + 20
+    assert costs.multiply_adds(model) == 12 * 6 + 20 + 20
 
 
 def test_a_file_without_manifest_is_said_to_have_none(tmp_path):

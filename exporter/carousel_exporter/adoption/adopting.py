@@ -46,7 +46,7 @@ def adopt(
     say("proving")
     with TemporaryDirectory() as folder:
         served = Workshop(case, found).best(wiring, Path(folder) / "model.onnx")
-        proposal = describing.propose(case, found, served.wiring, out)
+        proposal = describing.propose(case, found, served.wiring, served.manifest, out)
         if proposal.proposed and confirm is not None and not confirm(proposal):
             raise ExporterError(
                 f"{out} was not written, because the proposal was declined: state what is right "

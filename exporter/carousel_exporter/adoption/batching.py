@@ -67,7 +67,8 @@ def try_batches(
         )
         return Verdict(works=False, told=told)
     tried = ", ".join(map(str, ROWS))
-    told = f"{tried} rows together equal each alone: off by {tiny(largest)} at most"
+    off = f": off by {tiny(largest)} at most" if largest else " exactly"
+    told = f"{tried} rows together equal each alone{off}"
     return Verdict(works=True, told=told)
 
 

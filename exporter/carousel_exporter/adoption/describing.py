@@ -27,8 +27,15 @@ from carousel_exporter.wording import tiny
 Dtypes = Mapping[str, np.dtype[np.generic]]
 
 
-def propose(case: Case, found: Finding, wiring: Wiring, out: Path) -> Proposal:
-    """Say what every tensor of the original is taken for."""
+def propose(
+    case: Case, found: Finding, wiring: Wiring, manifest: manifest_pb2.ModelManifest, out: Path
+) -> Proposal:
+    """Say what every tensor of the original is taken for, and what clients send and get."""
+    steps = {spec.name: tuple(spec.shape) for spec in (*manifest.inputs, *manifest.outputs)}
+    # A graph without other answers answers with a state, under a name of its own.
+    answers = {f"{o}_answer": (wiring.states[i], o) for i, o in wiring.successors.items()}
+    outputs = {name: (axes, name) for name, axes in wiring.outputs.items()}
+    outputs |= {name: answer for name, answer in answers.items() if name in steps}
     options = case.options
     pairs = tuple(
         Pair(
@@ -45,8 +52,8 @@ def propose(case: Case, found: Finding, wiring: Wiring, out: Path) -> Proposal:
     sizes = (*options.sizes, *found.layout.sizes)
     return Proposal(
         pairs,
-        tuple(_axes(n, axes, found.dtypes[n]) for n, axes in wiring.inputs.items()),
-        tuple(_axes(n, axes, case.output_dtypes[n]) for n, axes in wiring.outputs.items()),
+        tuple(_axes(n, axes, found.dtypes[n], steps) for n, axes in wiring.inputs.items()),
+        tuple(_axes(n, axes, case.output_dtypes[o], steps) for n, (axes, o) in outputs.items()),
         "sequence" if wiring.free_time else "step",
         not options.states or bool(found.layout.sizes),
         (*found.notes, *_rowless(wiring)),
@@ -144,10 +151,13 @@ def _evidence(found: Finding, reasons: Sequence[str]) -> tuple[str, ...]:
     return (proved, *reasons)
 
 
-def _axes(name: str, axes: Axes, dtype: np.dtype[np.generic]) -> TensorAxes:
+def _axes(
+    name: str, axes: Axes, dtype: np.dtype[np.generic], steps: Mapping[str, tuple[int, ...]]
+) -> TensorAxes:
     letters: dict[int | None, str] = {axes.time: TIME, axes.batch: BATCH}
     shape = tuple(letters.get(axis, size) for axis, size in enumerate(axes.dims))
-    return TensorAxes(name, dtype.name, shape, axes.batch, axes.time)
+    step = steps.get(name, axes.step)
+    return TensorAxes(name, dtype.name, shape, axes.batch, axes.time, step)
 
 
 def _input(

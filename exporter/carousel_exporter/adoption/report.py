@@ -28,7 +28,8 @@ class Pair:
 class TensorAxes:
     """An input or output that is no state, as it is in the original file.
 
-    `shape` has "T" and "B" where steps and rows are counted; either axis may be None.
+    `shape` has "T" and "B" where steps and rows are counted; either axis may be None. `step` is the
+    shape of what a client sends or gets for each step of the new file.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TensorAxes:
     shape: tuple[int | str, ...]
     batch_axis: int | None
     time_axis: int | None
+    step: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,11 @@ class _Command:
         return typer.confirm("Is that right?", default=True)
 
     def _show(self, proposal: Proposal) -> None:
-        self._console.print(_pairs(proposal))
+        if proposal.pairs:
+            self._console.print(_pairs(proposal))
+        for pair in proposal.pairs:
+            because = "; ".join(pair.evidence[:_REASONS])
+            self._print(f"{pair.input} → {pair.output}: {because}")
         self._console.print(_tensors(proposal))
         for note in proposal.notes:
             self._print(f"note: {note}")
@@ -171,15 +175,14 @@ class _Command:
 def _pairs(proposal: Proposal) -> Table:
     from carousel_exporter.commands.tables import table  # noqa: PLC0415
 
-    result = table("States", "input", "next from", "type", "shape", "batch axis", "because")
+    result = table("States, as they are in the file", "", "next from", "type", "shape", "rows on")
     for pair in proposal.pairs:
         result.add_row(
             escape(pair.input),
             escape(pair.output),
             pair.dtype,
             escape(json.dumps(list(pair.shape))),
-            "none" if pair.batch_axis is None else str(pair.batch_axis),
-            escape("; ".join(pair.evidence[:_REASONS])),
+            "no axis" if pair.batch_axis is None else f"axis {pair.batch_axis}",
         )
     return result
 
@@ -188,12 +191,14 @@ def _tensors(proposal: Proposal) -> Table:
     from carousel_exporter.commands.tables import table  # noqa: PLC0415
 
     form = {
-        "sequence": "a run takes any number of steps (T)",
+        "sequence": "a run takes any number of steps",
         "step": "a run takes one step",
     }[proposal.form]
-    result = table(f"Inputs and outputs: {form}", "", "name", "type", "shape")
-    for kind, tensors in (("in", proposal.inputs), ("out", proposal.outputs)):
+    title = f"What clients send and get ({form})"
+    result = table(title, "", "name", "type", "a step", "in the file")
+    for kind, tensors in (("send", proposal.inputs), ("get", proposal.outputs)):
         for tensor in tensors:
             shape = ", ".join(map(str, tensor.shape))
-            result.add_row(kind, escape(tensor.name), tensor.dtype, escape(f"[{shape}]"))
+            step = escape(json.dumps(list(tensor.step)))
+            result.add_row(kind, escape(tensor.name), tensor.dtype, step, escape(f"[{shape}]"))
     return result

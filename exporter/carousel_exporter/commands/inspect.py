@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -51,7 +52,7 @@ def _summary(found: Inspection) -> Table:
         "parameters": f"{found.parameters:,}",
         "file": f"{found.file_bytes:,} bytes",
         "state a session": f"{found.state_bytes:,} bytes",
-        "cost of a step": f"{found.multiply_adds:,} multiply-adds, {found.flops:,} FLOPs",
+        "cost of a step": _cost(found),
         "ONNX": f"opset {found.opset}, IR version {found.ir_version}",
         "operators": operators,
     }
@@ -59,6 +60,12 @@ def _summary(found: Inspection) -> Table:
         if value:
             result.add_row(name, escape(value))
     return result
+
+
+def _cost(found: Inspection) -> str:
+    if not found.multiply_adds:
+        return ""  # nothing of what is counted is there
+    return f"{found.multiply_adds:,} multiply-adds, {found.flops:,} FLOPs"
 
 
 def _tensors(found: Inspection) -> Table:
@@ -97,7 +104,8 @@ def _provenance(found: Inspection) -> Table:
 
 
 def _dtype(dtype: tensor_pb2.DataType.ValueType) -> str:
-    return NUMPY_DTYPES.get(dtype, "not stated")
+    found = NUMPY_DTYPES.get(dtype)
+    return np.dtype(found).name if found else "not stated"
 
 
 def _bounds(spec: manifest_pb2.TensorSpec) -> str:

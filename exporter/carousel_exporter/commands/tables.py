@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import rich.box
 from rich.console import Console
@@ -24,7 +25,8 @@ def table(title: str, *columns: str, numbers: Sequence[str] = (), header: bool =
         show_header=header,
     )
     for column in columns:
-        result.add_column(column, justify="right" if column in numbers else "left")
+        side: Literal["left", "right"] = "right" if column in numbers else "left"
+        result.add_column(column, justify=side, overflow="fold")  # a name cut short is no name
     return result
 
 

@@ -82,3 +82,34 @@ def test_the_command_that_is_shown_states_everything(place, tmp_path, capsys):
 def test_a_file_is_not_written_over_itself(place, capsys):
     assert main(["adopt", place[0], "--yes", "--out", place[0]]) == 1
     assert "is the file to be adopted" in capsys.readouterr().err
+
+
+def test_what_clients_send_and_get_is_shown_whole_on_narrow_terminals(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    model = lstm_step()
+    long = "a_state_with_a_name_that_is_long"
+    for node in model.graph.node:
+        for place, value in enumerate(node.output):
+            node.output[place] = long if value == "cn" else value
+    model.graph.output[2].name = long
+    path, out = tmp_path / "theirs.onnx", tmp_path / "model.onnx"
+    onnx.save(model, path)
+    flags = ["--state", "h0=hn", "--state", f"c0={long}", "--context", "x=1", "--out", str(out)]
+    assert main(["adopt", str(path), *flags]) == 0
+    shown = capsys.readouterr().out
+    assert f"  c0   {long}  " in shown
+    assert "…" not in shown
+    (sent,) = [line for line in shown.splitlines() if line.startswith("  send")]
+    assert sent.split() == ["send", "x", "float32", "[2]", "[B,", "3]"]
+
+
+def test_a_state_that_is_the_answer_is_shown_as_one(tmp_path, capsys):
+    path = tmp_path / "theirs.onnx"
+    onnx.save(lstm_step(outputs="hn, cn"), path)
+    out = ["--out", str(tmp_path / "model.onnx")]
+    assert main(["adopt", str(path), "--state", "h0=hn", "--state", "c0=cn", *out]) == 0
+    got = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (answer,) = [words for words in got if words[:1] == ["get"]]
+    assert answer[1:3] == ["hn_answer", "float32"]
