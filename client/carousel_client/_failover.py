@@ -10,8 +10,8 @@ class FailoverEvent:
     """Sessions lost their server, or left one that goes down, and go on.
 
     `sessions` is how many, `sources` and `targets` the addresses they left and came to (the same
-    where a connection broke and came back), `seconds` how long they were away, and `replayed` how
-    many steps were sent again.
+    where a connection broke and came back), `seconds` how long it took from when the client noticed
+    to when all that was lost had been made up for, and `replayed` how many steps were sent again.
     """
 
     sessions: int

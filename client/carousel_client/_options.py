@@ -85,6 +85,9 @@ class Options:
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.keepalive_time_ms", int(self.keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", int(self.keepalive_timeout * 1000)),
+            # Where a ping is on its way already, to measure the line, keepalive waits for that one,
+            # by default for a minute.
+            ("grpc.http2.ping_timeout_ms", int(self.keepalive_timeout * 1000)),
             ("grpc.http2.max_pings_without_data", 0),
             # The client's own back-off decides when to try; the channel must not lag behind it.
             ("grpc.initial_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
