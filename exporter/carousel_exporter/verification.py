@@ -264,12 +264,12 @@ def _notes(
     notes = []
     if manifest.max_batch == 1:
         notes.append("max_batch is 1: rows were run alone, batches were not tried.")
-    if manifest.form == manifest_pb2.MODEL_FORM_STEP:
+    if manifest.form == manifest_pb2.MODEL_FORM_STEP and against is None:
         notes.append(
             "The graph takes one step a run: chunks are the same runs as steps, so this proves "
             "batching and repeatability; wrong weights or swapped states show with --against only."
         )
-    elif not manifest.sequence_lens:
+    if manifest.form == manifest_pb2.MODEL_FORM_SEQUENCE and not manifest.sequence_lens:
         notes.append("There is no sequence_lens: only rows of one length were batched together.")
     if against is not None and checks[-1].states is None:
         notes.append("The file's states have other names than PyTorch's: only answers compared.")

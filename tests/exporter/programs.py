@@ -66,6 +66,30 @@ class Fickle(nn.Module):
         return x + s if bool(s.sum() > 0) else x - s, s
 
 
+class Careful(Recurrent):
+    """Traces as something else too, but only loud inputs tell."""
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x * 0.01 if bool(x.abs().max() > 20) else x, h)
+
+
+class Scripted(nn.Module):
+    """One step that goes another way with loud inputs; torch.jit.script keeps both ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = nn.Linear(3, 8)
+        self.b = nn.Linear(8, 8)
+        self.fc = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        if bool(x.abs().max() > 20):
+            x = x * 0.01
+        h = torch.tanh(self.a(x) + self.b(h))
+        return self.fc(h), h
+
+
 class Absentminded(Recurrent):
     """Takes its state, and begins anew at each call all the same."""
 

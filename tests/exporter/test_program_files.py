@@ -18,7 +18,7 @@ from carousel_exporter.manifest import load_model, read_manifest
 from carousel_exporter.programs import converting
 
 from .networks import assert_equal, run_torch, save_exported, save_script, stream
-from .programs import Cell, Gappy, Recurrent, Speller, recurrent
+from .programs import Cell, Gappy, Recurrent, Scripted, Speller, recurrent
 
 HERE = Path(__file__).with_name("programs.py")
 RECURRENT = ["x=T,B,3", "h=2,B,8"]
@@ -149,6 +149,7 @@ def test_a_file_whose_gru_resets_too_early_is_never_written(tmp_path, monkeypatc
     ("name", "examples", "state", "words"),
     [
         ("Fickle", ["x=B,3", "s=B,3"], "s=out1:0", "differ from the program's: PyTorch"),
+        ("Careful", RECURRENT, "h=out1:1", "where inputs are very loud or quiet"),
         ("Absentminded", RECURRENT, "h=out1:1", "differs from the whole one"),
         ("Recurrent", RECURRENT, "h=out1:2", "out1"),
         ("Recurrent", RECURRENT, "g=out1:1", "'g'"),
@@ -158,6 +159,33 @@ def test_programs_that_are_not_what_they_seem_are_refused(tmp_path, name, exampl
     with pytest.raises(ExporterError, match=words):
         converted(tmp_path, f"{HERE}:{name}", examples, states=[state])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_branches_on_values_is_taken_as_a_script(tmp_path, capsys):
+    """Then both ways through it are in the file, and rows, whose ways may differ, run alone."""
+    script, path = tmp_path / "scripted.pt", tmp_path / "model.onnx"
+    save_script(Scripted(), script)
+    examples = ["--example", "x=B,3", "--example", "h=B,8"]
+    assert main(["convert", str(script), *examples, "--out", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "batching: one row a run. the branch of an If" in shown
+    assert "--against" not in shown
+    x = observations(STEPS, ROWS, 3)
+    x[3] *= 100
+    expected = run_steps(Scripted(), x, np.zeros((ROWS, 8), np.float32))
+    assert_equal(stream(path, x=x)["out0"], expected)
+
+
+def run_steps(module, x, h):
+    """Run a module of one step a call over x (T, B, F), each row by itself; return (T, B, O)."""
+    rows = []
+    for row in range(x.shape[1]):
+        state, answers = torch.tensor(h[row : row + 1]), []
+        for step in range(len(x)):
+            y, state = module(torch.tensor(x[step, row : row + 1]), state)
+            answers.append(y.detach().numpy())
+        rows.append(np.concatenate(answers))
+    return np.stack(rows, axis=1)
 
 
 def test_programs_on_the_command_line(tmp_path, capsys):

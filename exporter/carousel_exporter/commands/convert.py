@@ -161,7 +161,11 @@ def convert(
     report, adopted = programs.convert_program(program, out, labels, stated)
     _show(report, out)
     told = ", ".join(f"{pair.input} comes back as {pair.output}" for pair in adopted.proposal.pairs)
-    Console(emoji=False).print(escape(f"states: {told}"), soft_wrap=True, highlight=False)
+    lines = [f"states: {told}"]
+    if not adopted.batchable:
+        lines.append(f"batching: one row a run. {adopted.batching}.")
+    for line in lines:
+        Console(emoji=False).print(escape(line), soft_wrap=True, highlight=False)
 
 
 def _name(source: str) -> str:

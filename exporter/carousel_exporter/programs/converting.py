@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import onnx
 from google.protobuf import json_format
 
 from carousel.v1.manifest_pb2 import ModelManifest
 from carousel.wire import MANIFEST_KEY
 from carousel_exporter import manifest as manifests
-from carousel_exporter.adoption import AdoptionReport, Options, adopt
+from carousel_exporter.adoption import AdoptionReport, Options, adopt, extremes
 from carousel_exporter.conversion import Labels, label
 from carousel_exporter.errors import ExporterError, VerificationError
 from carousel_exporter.files import check_writable, replacing
 from carousel_exporter.programs.exporting import ExportError, exports, mend
 from carousel_exporter.programs.program import Program
 from carousel_exporter.programs.reference import ProgramReference
+from carousel_exporter.runner import Runner
+from carousel_exporter.samples import random_rows
 from carousel_exporter.verification import Report, verify
+
+#: Sessions, and steps of each, that are compared with very loud and quiet inputs.
+_ROWS: Final = 2
+_STEPS: Final = 2 * len(extremes.SCALES)
 
 
 def convert_program(
@@ -58,7 +66,28 @@ def _finish(
                 f"{path} was not written, because its numbers differ from the program's: "
                 f"{report.failure()}"
             )
+        _compare_loud(Runner(temporary, manifest), reference, path)
     return report, adopted
+
+
+def _compare_loud(runner: Runner, reference: ProgramReference, path: Path) -> None:
+    """Compare with the program where steps are very loud and very quiet, loosely.
+
+    Tracing keeps the way through a program that its example took: a branch that usual inputs don't
+    take is lost without a word, and shows here if it is about size.
+    """
+    rng = np.random.default_rng(0)
+    for session in random_rows(runner.manifest, {}, rows=_ROWS, steps=_STEPS, rng=rng):
+        chunk = extremes.spread(session)
+        expected, last = reference.advance(chunk, None)
+        (found,), (state,) = runner.advance([chunk], [runner.new_state()])
+        apart = extremes.far_apart(expected | last, found | state)
+        if apart.excess > 1:
+            raise VerificationError(
+                f"{path} was not written, because {apart.tensor!r} differs by {apart.value:.1e} "
+                "from the program's where inputs are very loud or quiet: if it branches on values, "
+                "of which PyTorch's exporter keeps one way alone, write that with torch.where."
+            )
 
 
 def _complete(path: Path, program: Program, labels: Labels) -> ModelManifest:
