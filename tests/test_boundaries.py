@@ -15,7 +15,8 @@ FORBIDDEN = {
     "carousel.wire": {"numpy", "onnx", "onnxruntime", "torch"},
     "carousel_client": {"onnx", "onnxruntime", "torch", "typer", "rich"},
     "carousel_client.aio": {"onnx", "onnxruntime", "torch", "typer", "rich"},
-    "carousel_server.__main__": {"torch", "carousel_client", "carousel_exporter"},
+    "carousel_server.app": {"torch", "carousel_client", "carousel_exporter"},
+    "carousel_server.__main__": {"grpc", "numpy", "onnx", "onnxruntime"},  # `drain` needs none
     "carousel_server.engine.engine": {"grpc", "google", "carousel", "onnx", "onnxruntime"},
     "carousel_server.keeping.starting": {"grpc", "onnx", "onnxruntime", "redis"},
     "carousel_server.keeping.verifying": {"grpc", "onnx", "onnxruntime", "redis"},

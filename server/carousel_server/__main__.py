@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-from pathlib import Path
-from typing import Any
 
-from carousel_server import __version__, log
-from carousel_server.app import App
+from carousel_server import __version__, drain_command, log
 from carousel_server.errors import CarouselError
+from carousel_server.flags import add_flags, config_file
 from carousel_server.settings import Settings, load_settings
 
 _EXAMPLES = """\
@@ -19,6 +16,7 @@ examples:
   carousel-server --models ./models
   carousel-server --models /models --address 127.0.0.1:0 --device cpu --slots 4096
   CAROUSEL_MODELS=/models carousel-server --config /etc/carousel.yaml
+  carousel-server drain    (ask the server on this machine to drain, and wait: see drain --help)
 
 Each flag can be given as a variable (--max-chunk: CAROUSEL_MAX_CHUNK) or in the YAML file
 (max_chunk: 100). A flag wins over a variable, a variable over the file.
@@ -27,10 +25,12 @@ Each flag can be given as a variable (--max-chunk: CAROUSEL_MAX_CHUNK) or in the
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the server; return its exit status."""
-    given = vars(_parser().parse_args(arguments))
-    config = given.pop("config") or os.environ.get("CAROUSEL_CONFIG")
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["drain"]:
+        return drain_command.main(words[1:])
+    given = vars(_parser().parse_args(words))
     try:
-        settings = load_settings(given, Path(config) if config else None)
+        settings = load_settings(given, config_file(given))
         log.configure(settings.log_format)
         log.get().info("settings", version=__version__, **settings.model_dump(mode="json"))
         return asyncio.run(_serve(settings))
@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    # Not above: `drain` runs beside a server, whose memory is not to be loaded with all this again.
+    from carousel_server.app import App  # noqa: PLC0415
+
     def announce(addresses: str) -> None:
         sys.stdout.write(f"ready {addresses}\n")
         sys.stdout.flush()
@@ -56,16 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"carousel-server {__version__}")
-    parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
-    for name, field in Settings.model_fields.items():
-        options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
-        if field.annotation is bool:
-            options["action"] = "store_true"
-        else:
-            options["metavar"] = name.rsplit("_", maxsplit=1)[-1].upper()
-        default = "" if field.is_required() else f" (default: {field.default})"
-        text = f"{field.description}{default}".replace("%", "%%")
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text, **options)
+    add_flags(parser, Settings)
     return parser
 
 

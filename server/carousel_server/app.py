@@ -8,24 +8,26 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 import grpc
 
-from carousel.v1 import sessions_pb2
 from carousel_server import __version__, log
+from carousel_server.addresses import is_unspecified, join_address, split_address
 from carousel_server.catalog import Catalog
+from carousel_server.certificates import Certificate, CertificateFiles
+from carousel_server.drain_socket import DrainSocket
+from carousel_server.draining import drain
 from carousel_server.engine.directory import Directory
 from carousel_server.errors import ConfigError
 from carousel_server.housekeeping import Housekeeping
 from carousel_server.http import HttpServer
 from carousel_server.keeping.keeping import Keeping
-from carousel_server.keeping.leaving import leave_all
 from carousel_server.keeping.starting import start_keeping
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.loading import load_models
 from carousel_server.metrics import Metrics
 from carousel_server.reloader import Reloader
+from carousel_server.rotation import Rotation
 from carousel_server.rpc.build import Health, add_services, create_server
 from carousel_server.rpc.models import ModelService
 from carousel_server.rpc.server import ServerService
@@ -33,9 +35,10 @@ from carousel_server.rpc.sessions import SessionService
 from carousel_server.rpc.snapshots import Snapshots, read_key
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams
+from carousel_server.rpc.tls import Credentials
 from carousel_server.runtime.device import choose_device
 from carousel_server.serving import Serving, engine_limits
-from carousel_server.settings import Settings, is_unspecified, split_address
+from carousel_server.settings import Settings
 
 _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not alive
 
@@ -49,8 +52,11 @@ class App:
         self._metrics = Metrics(__version__)
         self._directory = Directory(settings.max_sessions)
         self._streams = OpenStreams()
-        self._stop = asyncio.Event()
+        self._leave = asyncio.Event()  # drain
+        self._drained = asyncio.Event()
+        self._stop = asyncio.Event()  # and end the process
         self._failed = False
+        self._on_hangup: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
 
     async def run(self, announce: Callable[[str], None]) -> int:
@@ -64,12 +70,16 @@ class App:
 
         """
         settings = self._settings
+        self._handle_signals()
+        tls = CertificateFiles.of(settings)
+        certificate = tls.read() if tls else None
         device, why = choose_device(settings.device)
         log.get().info("device chosen", device=str(device), why=why)
         loaded = await asyncio.to_thread(load_models, settings, device)
         catalog = Catalog()
         server = create_server(settings, self._metrics)
-        grpc_address = _bind(server, settings.address)
+        credentials = Credentials(certificate) if certificate else None
+        grpc_address = _bind(server, settings.address, credentials)
         keeping = await self._keep(catalog, grpc_address)
         serving = Serving(settings, self._directory, self._metrics, keeping, self._crashed)
         while loaded:  # and keep none: it would stay after it was unloaded
@@ -79,7 +89,6 @@ class App:
         health = Health(catalog)
         self._add_services(server, catalog, health, keeping)
         http = self._http_server()
-        self._handle_signals()
         await server.start()
         await health.set(serving=True)
         reloader = Reloader(
@@ -90,27 +99,53 @@ class App:
             metrics=self._metrics,
             on_change=lambda: health.set(serving=True),
         )
-        self._loop.add_signal_handler(signal.SIGHUP, reloader.look_now)
-        following = asyncio.create_task(reloader.run())
+        following = [asyncio.create_task(reloader.run())]
+        self._on_hangup.append(reloader.look_now)
+        if tls and certificate and credentials:
+            following.append(asyncio.create_task(self._rotate(tls, certificate, credentials)))
         self._housekeeping.start()
         http.start()
+        host, _ = split_address(settings.metrics_address)
+        metrics_address = join_address(host, http.port)
+        asked = DrainSocket(metrics_address, self._drain_and_wait)
+        await asked.start()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         self._lifecycle.ready = True
-        host, _ = split_address(settings.metrics_address)
-        announce(f"{grpc_address} {_join(host, http.port)}")
+        announce(f"{grpc_address} {metrics_address}")
 
-        await self._stop.wait()
-        following.cancel()
-        await self._drain(catalog, health, keeping)
+        await self._leave.wait()
+        for task in following:
+            task.cancel()
+        await drain(
+            settings.drain_seconds,
+            lifecycle=self._lifecycle,
+            streams=self._streams,
+            catalog=catalog,
+            health=health,
+            keeping=keeping,
+            save=not self._failed,
+        )
         self._housekeeping.stop()
+        self._drained.set()
+        log.get().info("drained")
+        await self._stop.wait()
         await server.stop(grace=1.0)
         for model in catalog.all():
             await model.driver.stop()
+        asked.stop()
         http.stop()
         log.get().info("stopped", failed=self._failed)
         return int(self._failed)
+
+    async def _rotate(
+        self, files: CertificateFiles, certificate: Certificate, credentials: Credentials
+    ) -> None:
+        """Follow the certificate's files."""
+        rotation = Rotation(files, certificate, credentials.use, self._metrics.certificate())
+        self._on_hangup.append(rotation.look_now)
+        await rotation.run()
 
     async def _keep(self, catalog: Catalog, bound: str) -> Keeping:
         """Begin to keep sessions safe."""
@@ -186,57 +221,41 @@ class App:
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
     def _signalled(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        # Before it is ready there is nothing to drain; and loading can't be interrupted.
+        if self._stop.is_set() or not self._lifecycle.ready:
             log.get().warning("stopping at once", signal=number.name)
             os._exit(128 + number)
         log.get().info("stopping", signal=number.name)
+        self._end()
+
+    def _hung_up(self) -> None:
+        for look_now in self._on_hangup:
+            look_now()
+
+    async def _drain_and_wait(self) -> None:
+        """Drain, and stay: what comes is refused in words until somebody stops the process."""
+        self._leave.set()
+        await self._drained.wait()
+
+    def _end(self) -> None:
+        self._leave.set()
         self._stop.set()
 
     def _crashed(self, error: BaseException) -> None:
         log.get().error("the engine failed", exc_info=error)
         self._failed = True
-        self._stop.set()
-
-    async def _drain(self, catalog: Catalog, health: Health, keeping: Keeping) -> None:
-        """Take nothing new, finish what is queued, save the sessions, tell the clients."""
-        self._lifecycle.draining = True
-        await health.set(serving=False)
-        seconds = self._settings.drain_seconds
-        self._streams.notify(lambda: _notice(seconds, keeping.place if keeping.shared else ""))
-        until = time.monotonic() + seconds
-        await _poll(lambda: all(model.driver.idle for model in catalog.all()), until)
-        if keeping.shared and not self._failed:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._loop.time() + max(until - time.monotonic(), 1)):
-                    for model in catalog.all():
-                        await leave_all(keeping, model)
-        self._streams.end()
-        await _poll(lambda: not len(self._streams), until)
-        await keeping.stop(max(until - time.monotonic(), 1.0))
+        self._end()
 
 
-async def _poll(condition: Callable[[], bool], until: float) -> None:
-    """Wait for a condition that nobody announces, or for a time on the monotonic clock."""
-    while not condition() and time.monotonic() < until:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-
-
-def _notice(seconds: float, saved_to: str) -> sessions_pb2.StreamResponse:
-    response = sessions_pb2.StreamResponse()
-    response.draining.saved_to = saved_to
-    response.draining.leaves_in.FromMilliseconds(int(seconds * 1000))
-    return response
-
-
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _bind(server: grpc.aio.Server, address: str, credentials: Credentials | None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials.credentials)
     except RuntimeError as error:
         raise ConfigError(f"--address {address}: it can't be bound; is it in use?") from error
-    return _join(split_address(address)[0], port)
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(split_address(address)[0], port)

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from carousel_server.settings import split_address
+from carousel_server.addresses import split_address
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -96,6 +96,14 @@ class Metrics:
         )
         waiting.set_function(waiting_bytes)
 
+    def certificate(self) -> Gauge:
+        """Return where to say when the certificate ends; it is there with TLS alone."""
+        return Gauge(
+            "carousel_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate in use ends, in seconds since 1970",
+            registry=self.registry,
+        )
+
     def observer(self, model: str) -> EngineObserver:
         """Return what counts for one model."""
         self.load_failures.labels(model)  # 0, until one fails

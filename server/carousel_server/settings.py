@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    YamlConfigSettingsSource,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
-from carousel_server.errors import ConfigError
+from carousel_server.addresses import is_loopback, split_address
+from carousel_server.sources import Sources, load
 
 _MIB = 1024 * 1024
 _DEVICE = r"auto|cpu|cuda(:\d+)?"
@@ -44,6 +30,12 @@ def _auto_is_zero(value: object) -> object:
     return 0 if value == "auto" else value
 
 
+def _host_and_port(value: str) -> str:
+    split_address(value)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
 Threads = Annotated[int, BeforeValidator(_auto_is_zero)]
 Count = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1)]
 # What gRPC or a run counts in 32 bits.
@@ -52,14 +44,14 @@ SmallCount = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=_IN
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
-class Settings(BaseSettings):
+class Settings(Sources):
     """Everything that can be chosen; read once, at the start."""
 
     model_config = SettingsConfigDict(env_prefix="CAROUSEL_", extra="forbid", frozen=True)
 
     models: Path = Field(description="folder of NAME/VERSION/model.onnx")
-    address: str = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0: a free one")
-    metrics_address: str = Field(
+    address: Address = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0: a free one")
+    metrics_address: Address = Field(
         "127.0.0.1:8002", description="HOST:PORT for /metrics, /healthz and /readyz"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -136,6 +128,19 @@ class Settings(BaseSettings):
         "where inputs, outputs and states are the same",
     )
     drain_seconds: Seconds = Field(30.0, description="seconds that a stop waits for what is queued")
+    tls_cert: Path | None = Field(
+        None,
+        description="file with the certificate, and those between it and the authority, in PEM "
+        "form; gRPC is then served with TLS",
+    )
+    tls_key: Path | None = Field(
+        None, description="file with the certificate's private key, in PEM form, without passphrase"
+    )
+    tls_client_ca: Path | None = Field(
+        None,
+        description="file with the authorities' certificates that clients' certificates must be "
+        "signed by; without it clients are not asked for any",
+    )
     insecure: bool = Field(
         default=False, description="serve other machines without TLS, without asking who they are"
     )
@@ -150,21 +155,34 @@ class Settings(BaseSettings):
             raise ValueError("auto, cpu, cuda or cuda:N was expected")
         return value
 
-    @field_validator("address", "metrics_address", "advertise")
+    @field_validator("advertise")
     @classmethod
-    def _host_and_port(cls, value: str, info: ValidationInfo) -> str:
-        if value or info.field_name != "advertise":
-            split_address(value)
-        return value
+    def _host_and_port_or_nothing(cls, value: str) -> str:
+        return _host_and_port(value) if value else value
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("cert", "key") if self.tls_key is None else ("key", "cert")
+            raise ValueError(f"--tls-{given} is given and --tls-{missing} is not: TLS takes both")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError(
+                "--tls-client-ca asks clients for certificates, which takes --tls-cert and "
+                "--tls-key too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _loopback_unless_said(self) -> Settings:
+        # Metrics are plain HTTP also where gRPC has TLS: they hold no data of sessions, and nothing
+        # can be asked for there. So they follow the same rule.
         for name in ("address", "metrics_address"):
             host, _ = split_address(getattr(self, name))
-            if not is_loopback(host) and not self.insecure:
+            if not is_loopback(host) and not self.insecure and self.tls_cert is None:
                 raise ValueError(
                     f"{name} {getattr(self, name)} can be reached from other machines, without TLS "
-                    "and without asking who they are; use a loopback address, or say --insecure"
+                    "and without asking who they are; use a loopback address, give --tls-cert and "
+                    "--tls-key, or say --insecure"
                 )
         return self
 
@@ -172,19 +190,6 @@ class Settings(BaseSettings):
     def run_threads(self) -> int:
         """The threads inside a run: as asked for, or all cores but the one that RPCs need."""
         return self.threads or max(1, (os.cpu_count() or 1) - 1)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the YAML file behind flags and environment."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
@@ -194,75 +199,4 @@ def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:
         ConfigError: a setting is missing or wrong; the message names it.
 
     """
-    if config is not None:
-        _check_file(config)
-
-    class Configured(Settings):
-        model_config = SettingsConfigDict(yaml_file=config)
-
-    try:
-        return Configured(**flags)
-    except ValidationError as error:
-        raise ConfigError("; ".join(map(_sentence, error.errors()))) from error
-    except SettingsError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _check_file(config: Path) -> None:
-    """Refuse a file that is no YAML mapping, before the reading of settings stumbles on it."""
-    if not config.is_file():
-        raise ConfigError(f"--config {config}: there is no such file")
-    try:
-        found = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config {config}: it can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        why = " ".join(str(error).split())
-        raise ConfigError(f"--config {config}: it is no YAML: {why}") from error
-    if not isinstance(found, dict | None):
-        raise ConfigError(
-            f"--config {config}: a mapping of settings was expected, such as 'slots: 100'"
-        )
-
-
-def _sentence(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"])).replace("_", "-")
-    what = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"--{where} (or CAROUSEL_{where.replace('-', '_').upper()}) is missing"
-    if problem["type"] == "extra_forbidden":
-        return f"there is no setting {where!r}"
-    return f"--{where} {problem['input']}: {what}" if where else what
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of "HOST:PORT" or "[IPV6]:PORT".
-
-    Raises:
-        ValueError: it is neither.
-
-    """
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    # An IPv6 address has colons of its own, so it needs its brackets; nothing else has them.
-    if host != (f"[{bare}]" if ":" in bare else bare) or not bare or " " in bare:
-        colon = ""
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError(f"{address!r} is no HOST:PORT")
-    return bare, int(port)
-
-
-def is_unspecified(host: str) -> bool:
-    """Return whether the host stands for every address of this machine."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach the host's address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return load(Settings, flags, config)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from carousel_server.addresses import is_loopback, join_address, split_address
 from carousel_server.errors import ConfigError
-from carousel_server.settings import Settings, is_loopback, load_settings, split_address
+from carousel_server.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +138,7 @@ def test_other_machines_need_it_said_aloud(name, host, loopback):
 def test_addresses():
     assert split_address("localhost:0") == ("localhost", 0)
     assert split_address("[::1]:8001") == ("::1", 8001)
+    assert join_address(*split_address("[::1]:8001")) == "[::1]:8001"
     assert is_loopback("::1")
     for wrong in ("8001", ":8001", "host:", "host:-1", "host:65536", "::1:8001", "[::1:80", "a b"):
         with pytest.raises(ValueError, match="is no HOST:PORT"):
