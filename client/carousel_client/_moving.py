@@ -62,13 +62,14 @@ class Moving:
         self._heard = -1
         self._reason = ""
         self._retry_after = 0.0
+        self._down: set[str] = set()  # where nobody was the last time
 
     def run(self) -> Flow[None]:
         """Search until every session that somebody waits for is at a server, or given up."""
         if self.exchange.heard == self._heard:  # nothing came of it the last time
             yield Sleep(next(self._delays))
         else:
-            self._delays = self.flows.options.backoff.delays()
+            self._delays, self._down = self.flows.options.backoff.delays(), set()
         self._heard = self.exchange.heard
         while self.exchange.astray:
             self._expire()
@@ -114,7 +115,8 @@ class Moving:
             for address, items in wanted.items():
                 yield from self._ask(this, address, items)
             if not this.wanted:
-                return
+                break
+        self._down = {address for address, host in this.reached.items() if host is None}
 
     def _want(self, this: _Round, roster: Roster) -> None:
         """Say where a roster's strays are asked for first."""
@@ -123,8 +125,11 @@ class Moving:
             number = int(roster.at[row])
             host = self.exchange.hosts.get(roster.last.get(row, -1) if number < 0 else number)
             address = roster.hints.pop(row, "")
-            if not address and host is not None and not (host.draining and roster.keep is not None):
+            leaving = host is not None and host.draining and roster.keep is not None
+            if not address and host is not None and not leaving:
                 address = host.address
+            if roster.keep is not None and address in self._down:
+                address = ""  # who is there may know more, and silence takes its time
             places.setdefault(address, []).append(row)
         for address, rows in places.items():
             this.want(address, roster, np.array(rows, np.int64))
@@ -171,7 +176,8 @@ class Moving:
         """Return a server that takes sessions; one that goes down only if there is no other."""
         known = [host.address for host in self.exchange.hosts.values() if not host.gone]
         draining = None
-        for address in dict.fromkeys([self.flows.current, *self.flows.addresses, *known]):
+        places = dict.fromkeys([self.flows.current, *self.flows.addresses, *known])
+        for address in sorted(places, key=self._down.__contains__):
             host = yield from self._reach(this, address)
             if host is not None and not host.draining:
                 self.flows.current = address

@@ -41,6 +41,9 @@ class Backoff:
             delay = min(delay * self.multiplier, self.maximum)
 
 
+#: How long a connection may take to come up, in milliseconds: several round trips, with TLS.
+CONNECT_MS = 1000
+
 _POSITIVE = (
     "timeout",
     "max_message_bytes",
@@ -91,7 +94,8 @@ class Options:
             ("grpc.http2.max_pings_without_data", 0),
             # The client's own back-off decides when to try; the channel must not lag behind it.
             ("grpc.initial_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
-            ("grpc.min_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
+            # In spite of its name this bounds how long one attempt to connect may take.
+            ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
             ("grpc.max_reconnect_backoff_ms", max(1, int(self.backoff.initial * 1000))),
             # Two clients of one process must not share a connection: one stream's flow control,
             # or its end, would be the other's too.

@@ -78,22 +78,6 @@ async def test_a_drained_server_hands_its_sessions_over(start):
         assert one.process.wait(20) == 0
 
 
-async def test_a_server_that_stands_still_is_left(start):
-    one, two = start(), start()
-    quick = {"keepalive": 0.5, "keepalive_timeout": 0.5}
-    async with carousel.aio.connect([one.address, two.address], **quick) as client:
-        session = await client.open("sum")
-        for i in range(1, 13):
-            assert (await session.step([1, 2])).tolist() == [i, 2 * i]
-        one.process.send_signal(signal.SIGSTOP)
-        try:
-            assert (await session.step([1, 2], timeout=20)).tolist() == [13, 26]
-            assert client._link.exchange.hosts[1].address == two.address
-        finally:
-            one.process.send_signal(signal.SIGCONT)
-        assert (await session.step([1, 2])).tolist() == [14, 28]
-
-
 def test_a_connection_that_breaks_is_no_loss_whatever_the_store(repository, tmp_path):
     with (
         run_server(repository, log=tmp_path / "log") as server,

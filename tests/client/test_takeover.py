@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import threading
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -124,6 +125,49 @@ async def test_a_drained_server_is_left(pair, addresses, quick):
         pair[0].detach(held)
         assert (await second).tolist() == [2, 2]
         assert "one" in pair[1].sessions
+
+
+@asynccontextmanager
+async def forwarded(address):
+    """Forward connections to an address until `silent` is set: then nothing comes any more."""
+    silent, ends, tasks = asyncio.Event(), [], []
+
+    async def copy(reader, writer):
+        while data := await reader.read(65536):
+            if not silent.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def connected(reader, writer):
+        there, back = await asyncio.open_connection(*address.split(":"))
+        ends.extend([back, writer])
+        tasks.extend(asyncio.create_task(copy(*way)) for way in ((reader, back), (there, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", silent
+    finally:
+        server.close()
+        for end in ends:
+            end.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_connection_that_falls_silent_is_left(pair, addresses, quick):
+    options = quick | {"timeout": 5, "keepalive": 0.2, "keepalive_timeout": 0.2}
+    async with (
+        forwarded(addresses[0]) as (address, silent),
+        carousel.aio.connect([address, addresses[1]], **options) as client,
+    ):
+        session = await client.open("sum")
+        for i in range(1, 13):
+            assert (await session.step([1, 2])).tolist() == [i, 2 * i]
+        silent.set()
+        # The other server says where it is: at its own address, where it does answer.
+        assert (await session.step([1, 2], timeout=20)).tolist() == [13, 26]
+        assert session.id in pair[0].sessions
 
 
 def test_resume_can_be_asked_for_and_refused(pair, addresses, quick, fake):
