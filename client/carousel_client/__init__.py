@@ -52,6 +52,7 @@ from carousel_client._models import (
 from carousel_client._options import Backoff
 from carousel_client._sync_client import Client, connect
 from carousel_client._sync_session import Session, SessionGroup
+from carousel_client._tls import Tls
 
 __version__ = "0.1.0"
 
@@ -93,6 +94,7 @@ __all__ = [
     "StaleHandle",
     "StepError",
     "TensorInfo",
+    "Tls",
     "Unavailable",
     "aio",
     "connect",

@@ -46,7 +46,7 @@ class Link(LinkBase):
 
     def __init__(self, given: Sequence[str], options: Options) -> None:
         super().__init__(given, options)
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels: dict[tuple[str, int], grpc.aio.Channel] = {}
         self._loop = asyncio.get_running_loop()
         self._lanes: set[Lane] = set()
         self._mover: asyncio.Task[None] | None = None
@@ -223,7 +223,7 @@ class Link(LinkBase):
             STREAM,
             request_serializer=pb.StreamRequest.SerializeToString,
             response_deserializer=pb.StreamResponse.FromString,
-        )(_drain(lane.outbox))
+        )(_drain(lane.outbox), metadata=self._metadata())
         try:
             async for response in stream:
                 self._receive(lane.host, response)
@@ -275,18 +275,20 @@ class Link(LinkBase):
             request_serializer=call.method.request.SerializeToString,
             response_deserializer=call.method.response.FromString,
         )
-        return await method(call.request, timeout=call.timeout)
+        return await method(call.request, timeout=call.timeout, metadata=self._metadata())
 
     def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = self._open_channel(address)
-        return self._channels[address]
+        # Channels with older credentials may be in use still, and let go of idle connections.
+        key = (address, self._trust.renew())
+        if key not in self._channels:
+            self._channels[key] = self._open_channel(address)
+        return self._channels[key]
 
     def _open_channel(self, address: str) -> grpc.aio.Channel:
         options = self.options.channel(self.flows.name_of(address))
-        if self.options.credentials is None:
+        if self._trust.credentials is None:
             return grpc.aio.insecure_channel(address, options)
-        return grpc.aio.secure_channel(address, self.options.credentials, options)
+        return grpc.aio.secure_channel(address, self._trust.credentials, options)
 
 
 async def _drain(

@@ -34,6 +34,9 @@ class Finding:
     #: What `given` stands for, as far as it was looked up.
     addresses: list[str] = field(default_factory=list)
 
+    #: The id of the first session that was opened or attached to.
+    affinity: str = ""
+
     _names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import numpy as np
 
@@ -18,11 +19,15 @@ from carousel_client._hosts import Host
 from carousel_client._models import drain
 from carousel_client._moving import Moving
 from carousel_client._options import Options
+from carousel_client._tls import Trust
 
 log = logging.getLogger("carousel_client")
 
 #: How long to wait before servers are asked again what the store covers, in seconds.
 _REFRESH_SECONDS = 0.5
+
+#: The header with a session's id, percent-encoded as in URLs: header values are ASCII.
+AFFINITY = "x-carousel-session"
 
 STREAM = "/carousel.v1.SessionService/Stream"
 
@@ -32,6 +37,7 @@ class LinkBase:
 
     def __init__(self, given: Sequence[str], options: Options) -> None:
         self.options = options
+        self._trust = Trust(options.tls, options.credentials)
         self.exchange = Exchange(
             max_message_bytes=options.max_message_bytes,
             patience=options.timeout,
@@ -45,6 +51,14 @@ class LinkBase:
     def address(self) -> str:
         """Return the address of the server in use."""
         return self.flows.current
+
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Return what every call carries, for those who lead calls to servers by a hash of it.
+
+        All calls of a client have the same, so that they come to the same server.
+        """
+        name = self.flows.affinity
+        return ((AFFINITY, quote(name, safe="")),) if name else ()
 
     def _should_refresh(self) -> bool:
         """Whether to ask now what the store covers, so that inputs can be forgotten."""

@@ -95,6 +95,7 @@ class Opening(Finding):
         Where some are at other servers they are looked for there; those found are then taken.
         """
         check_ids(ids)
+        self.affinity = self.affinity or ids[0]
         request = pb.AttachRequest(model=model, ids=ids)
         try:
             response = yield from self.safe(lambda: self._call(ATTACH, request))
@@ -191,6 +192,7 @@ class Opening(Finding):
         Ids of our own making are unique: a session that is there already is then ours. With ids
         that were `chosen` by the user it may be another's.
         """
+        self.affinity = self.affinity or request.ids[0]
         end = self.clock() + self.options.timeout
         again = False
         subject: faults.Subject = "snapshot" if method is RESTORE else "model"

@@ -13,6 +13,7 @@ from carousel import wire
 from carousel_client._errors import InvalidInput
 from carousel_client._failover import FailoverEvent
 from carousel_client._models import Drain
+from carousel_client._tls import Tls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class Options:
     backoff: Backoff = Backoff()
     reconnect: bool = True
     credentials: grpc.ChannelCredentials | None = None
+    tls: Tls | None = None
     on_drain: Callable[[Drain], None] | None = None
     failover_timeout: float = 30.0
     replay_bytes: int = 256 * 1024 * 1024
@@ -74,6 +76,8 @@ class Options:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise InvalidInput(f"{name} must be positive, but is {getattr(self, name)}")
+        if self.credentials is not None and self.tls is not None:
+            raise InvalidInput("expected `tls` or `credentials`, but got both")
 
     def patience(self, resumes: bool) -> float:  # noqa: FBT001
         """Return for how many seconds sessions wait for a server: those that outlive one or not."""
@@ -81,7 +85,9 @@ class Options:
 
     def channel(self, name: str = "") -> list[tuple[str, Any]]:
         """Return the gRPC channel arguments; `name` is the server's where an address is its IP."""
-        named = [("grpc.ssl_target_name_override", name)] if name and self.credentials else []
+        name = (self.tls.server_name if self.tls else "") or name
+        secure = self.tls is not None or self.credentials is not None
+        named = [("grpc.ssl_target_name_override", name)] if name and secure else []
         return [
             *named,
             ("grpc.max_send_message_length", self.max_message_bytes),

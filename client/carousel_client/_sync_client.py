@@ -16,6 +16,7 @@ from carousel_client._options import Backoff, Options
 from carousel_client._session import one_state_each, wanted
 from carousel_client._sync_link import Link
 from carousel_client._sync_session import Session, SessionGroup
+from carousel_client._tls import Tls
 
 
 def connect(
@@ -28,6 +29,7 @@ def connect(
     backoff: Backoff | None = None,
     reconnect: bool = True,
     credentials: grpc.ChannelCredentials | None = None,
+    tls: Tls | None = None,
     on_drain: Callable[[Drain], None] | None = None,
     failover_timeout: float = 30.0,
     replay_bytes: int = 256 * 1024 * 1024,
@@ -42,7 +44,8 @@ def connect(
     server's queue. It doesn't bound how long a step may run: see `Session.step`. `backoff` says how
     long to wait between attempts. `max_message_bytes` bounds messages either way. An idle
     connection is probed every `keepalive` seconds, and given up when nothing comes back for
-    `keepalive_timeout` seconds. `credentials` are gRPC's for TLS; None for a plain connection.
+    `keepalive_timeout` seconds. `tls` says whom to trust and what to show, for a connection with
+    TLS; `credentials`, gRPC's own, say it instead; without either the connection is plain.
     `on_drain` is called, in a thread of the client's, when a server says that it is going down.
 
     Sessions that outlive their server may be without one for `failover_timeout` seconds before
@@ -60,6 +63,7 @@ def connect(
         backoff=backoff or Backoff(),
         reconnect=reconnect,
         credentials=credentials,
+        tls=tls,
         on_drain=on_drain,
         failover_timeout=failover_timeout,
         replay_bytes=replay_bytes,

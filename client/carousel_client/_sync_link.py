@@ -48,7 +48,7 @@ class Link(LinkBase):
 
     def __init__(self, given: Sequence[str], options: Options) -> None:
         super().__init__(given, options)
-        self._channels: dict[str, grpc.Channel] = {}
+        self._channels: dict[tuple[str, int], grpc.Channel] = {}
         self._lock = threading.Lock()  # guards the exchange, the flows and everything below
         self._lanes: set[Lane] = set()
         self._mover: threading.Thread | None = None
@@ -220,7 +220,7 @@ class Link(LinkBase):
             STREAM,
             request_serializer=pb.StreamRequest.SerializeToString,
             response_deserializer=pb.StreamResponse.FromString,
-        )(iter(lane.outbox.get, None))
+        )(iter(lane.outbox.get, None), metadata=self._metadata())
         lane.thread = threading.Thread(
             target=self._serve, args=[lane], name="carousel-stream", daemon=True
         )
@@ -294,21 +294,23 @@ class Link(LinkBase):
             response_deserializer=call.method.response.FromString,
         )
         try:
-            return method(call.request, timeout=call.timeout)
+            return method(call.request, timeout=call.timeout, metadata=self._metadata())
         except ValueError:  # what gRPC raises on a channel that was closed meanwhile
             self._check_open()
             raise
 
     def _channel(self, address: str) -> grpc.Channel:
-        if address not in self._channels:
-            self._channels[address] = self._open_channel(address)
-        return self._channels[address]
+        # Channels with older credentials may be in use still, and let go of idle connections.
+        key = (address, self._trust.renew())
+        if key not in self._channels:
+            self._channels[key] = self._open_channel(address)
+        return self._channels[key]
 
     def _open_channel(self, address: str) -> grpc.Channel:
         options = self.options.channel(self.flows.name_of(address))
-        if self.options.credentials is None:
+        if self._trust.credentials is None:
             return grpc.insecure_channel(address, options)
-        return grpc.secure_channel(address, self.options.credentials, options)
+        return grpc.secure_channel(address, self._trust.credentials, options)
 
 
 def _look_up(name: str) -> list[str]:

@@ -30,6 +30,7 @@ from carousel_client._flows import Flows
 from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
 from carousel_client._options import Backoff, Options
 from carousel_client._session import one_state_each, wanted
+from carousel_client._tls import Tls
 
 __all__ = ["Client", "Session", "SessionGroup", "connect"]
 
@@ -44,6 +45,7 @@ def connect(
     backoff: Backoff | None = None,
     reconnect: bool = True,
     credentials: grpc.ChannelCredentials | None = None,
+    tls: Tls | None = None,
     on_drain: Callable[[Drain], None] | None = None,
     failover_timeout: float = 30.0,
     replay_bytes: int = 256 * 1024 * 1024,
@@ -52,7 +54,8 @@ def connect(
     """Return a client that connects when it is awaited, or entered with `async with`.
 
     The options are those of `carousel_client.connect`; `on_drain` is called on the event loop.
-    Raises InvalidInput; Unavailable when entered or awaited and no server answers in time.
+    Raises InvalidInput, when entered or awaited if it is for what files of `tls` hold; then also
+    Unavailable where no server answers in time.
     """
     options = Options(
         timeout=timeout,
@@ -62,6 +65,7 @@ def connect(
         backoff=backoff or Backoff(),
         reconnect=reconnect,
         credentials=credentials,
+        tls=tls,
         on_drain=on_drain,
         failover_timeout=failover_timeout,
         replay_bytes=replay_bytes,

@@ -25,7 +25,7 @@ def test_exports():
         *("OutOfOrder", "ReplayFull", "ResourceExhausted", "ServerError", "ServerInfo", "Session"),
         *("SessionClosed", "SessionError", "SessionExists", "SessionExpired", "SessionGroup"),
         *("SessionInfo", "SessionLost", "SessionMoved", "SessionNotFound", "SnapshotMismatch"),
-        *("StaleHandle", "StepError", "TensorInfo", "Unavailable", "aio", "connect"),
+        *("StaleHandle", "StepError", "TensorInfo", "Tls", "Unavailable", "aio", "connect"),
     ]
     assert carousel.aio.__all__ == ["Client", "Session", "SessionGroup", "connect"]
     for name in carousel.__all__:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+import carousel_client as carousel
 from carousel_client import __version__
 from carousel_client.cli._bench import bench
 from carousel_client.cli._common import Target
@@ -42,6 +43,42 @@ def root(
     timeout: Annotated[
         float, typer.Option(min=0.001, help="How long to wait for the server, in seconds.")
     ] = 10.0,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            envvar="CAROUSEL_TLS",
+            help="Use TLS, and trust who is commonly trusted; --tls-ca and the others imply it.",
+        ),
+    ] = False,
+    tls_ca: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CAROUSEL_TLS_CA",
+            metavar="FILE",
+            help="Authorities to trust, one of which signed the server's certificate.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CAROUSEL_TLS_CERT",
+            metavar="FILE",
+            help="The certificate to show, to servers that ask for one.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None,
+        typer.Option(envvar="CAROUSEL_TLS_KEY", metavar="FILE", help="Its private key."),
+    ] = None,
+    tls_server_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CAROUSEL_TLS_SERVER_NAME",
+            metavar="NAME",
+            help="The name in the server's certificate, where it is not the address's.",
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
@@ -53,7 +90,14 @@ def root(
 
     Example: `carousel --address localhost:8001 models`
     """
-    context.obj = Target(address, timeout)
+    wanted = tls or any((tls_ca, tls_cert, tls_key, tls_server_name))
+    try:
+        trusted = carousel.Tls(
+            ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name or ""
+        )
+    except carousel.InvalidInput as error:
+        raise typer.BadParameter(str(error)) from error
+    context.obj = Target(address, timeout, trusted if wanted else None)
 
 
 app.command()(models)

@@ -85,14 +85,15 @@ class Target:
 
     address: str
     timeout: float
+    tls: carousel.Tls | None = None
 
     def connect(self) -> carousel.Client:
-        """Connect to it. Raises Unavailable."""
-        return carousel.connect(self.address.split(","), timeout=self.timeout)
+        """Connect to it. Raises Unavailable, InvalidInput."""
+        return carousel.connect(self.address.split(","), timeout=self.timeout, tls=self.tls)
 
     def connect_async(self) -> carousel.aio.Client:
-        """Return a client for asyncio, to be entered. Entering raises Unavailable."""
-        return carousel.aio.connect(self.address.split(","), timeout=self.timeout)
+        """Return a client for asyncio, to be entered. Entering raises Unavailable, InvalidInput."""
+        return carousel.aio.connect(self.address.split(","), timeout=self.timeout, tls=self.tls)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
