@@ -120,13 +120,21 @@ class RawStream:
 
 
 @contextmanager
-def connect(address: str) -> Iterator[RawClient]:
-    """Connect with stubs."""
+def connect(
+    address: str, credentials: grpc.ChannelCredentials | None = None
+) -> Iterator[RawClient]:
+    """Connect with stubs; with TLS if there are credentials."""
     options = [
         ("grpc.max_receive_message_length", wire.DEFAULT_MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", wire.DEFAULT_MAX_MESSAGE_BYTES),
     ]
-    with grpc.insecure_channel(address, options=options) as channel:
+    if credentials is None:
+        channel = grpc.insecure_channel(address, options=options)
+    else:
+        # Channels that are alike would share a connection, and with it the certificate it showed.
+        options.append(("grpc.use_local_subchannel_pool", 1))
+        channel = grpc.secure_channel(address, credentials, options=options)
+    with channel:
         yield RawClient(channel)
 
 
