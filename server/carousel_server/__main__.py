@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 
 from carousel_server import __version__, drain_command, log
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    # A line of gRPC's own for each handshake that fails would stand between lines of JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Not above: `drain` runs beside a server, whose memory is not to be loaded with all this again.
     from carousel_server.app import App  # noqa: PLC0415
 
