@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(given, config_file(given))
         log.configure(settings.log_format)
-        log.get().info("settings", version=__version__, **settings.model_dump(mode="json"))
+        log.get().info("settings", version=__version__, **settings.shown())
         return asyncio.run(_serve(settings))
     except CarouselError as error:
         sys.stderr.write(f"carousel-server: {error}\n")

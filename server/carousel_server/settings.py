@@ -186,6 +186,11 @@ class Settings(Sources):
                 )
         return self
 
+    def shown(self) -> dict[str, Any]:
+        """Return the settings as a log may show them: without the store's password."""
+        values = self.model_dump(mode="json")
+        return values | {"store": re.sub(r"//[^/]*@", "//***@", self.store)}
+
     @property
     def run_threads(self) -> int:
         """The threads inside a run: as asked for, or all cores but the one that RPCs need."""

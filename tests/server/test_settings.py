@@ -151,3 +151,10 @@ def test_threads_are_all_cores_but_one_or_as_many_as_asked_for(monkeypatch):
         assert load().run_threads == threads
     assert load(threads=3).run_threads == 3
     assert load(threads="auto").run_threads == 7
+
+
+def test_a_log_shows_no_password():
+    shown = load(store="redis://user:secret@cache:6379/0").shown()
+    assert shown["store"] == "redis://***@cache:6379/0"
+    assert "secret" not in str(shown)
+    assert load(store="file:/a@b").shown()["store"] == "file:/a@b"
