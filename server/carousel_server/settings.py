@@ -58,6 +58,13 @@ class Settings(Sources):
     threads: Threads = Field(
         0, ge=0, description="threads inside a run; auto or 0: one for every core but one, or one"
     )
+    busy_poll_us: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="microseconds that the event loop polls before it sleeps, while messages "
+        "follow each other as fast; 0: it sleeps at once",
+    )
     slots: Count = Field(
         16_384,
         le=2**31 - 2,
