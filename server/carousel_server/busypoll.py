@@ -2,8 +2,8 @@
 
 A thread that sleeps until the next message comes is woken late: the processor has gone to rest, and
 its caches have gone cold. Where messages follow each other within some hundred microseconds, as
-when a client sends its next step on the last one's answer, that is a third of a step's way (measured
-in docs/performance.md). So the loop polls for that long first, as a network card's driver does
+when a client sends its next step on the last one's answer, that is a third of a step's way (see
+docs/performance.md). So the loop polls for that long first, as a network card's driver does
 (Linux's `net.core.busy_poll`) and a hypervisor's idle processor (KVM's `halt_poll_ns`), whose rule
 this is: a wait that was short has the next one polled for, and each that was long halves how long
 that is done.
