@@ -56,7 +56,7 @@ class Settings(Sources):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Threads = Field(
-        0, ge=0, description="threads inside a run; auto or 0: one for every core but one, or one"
+        0, ge=0, description="threads inside a large run; auto or 0: one for every core"
     )
     busy_poll_us: int = Field(
         200,
@@ -76,7 +76,7 @@ class Settings(Sources):
     )
     max_chunk: SmallCount = Field(65_536, description="the longest chunk, in steps")
     max_steps_per_tick: SmallCount = Field(
-        128, description="longer chunks are cut into pieces of so many steps, or fewer"
+        256, description="longer chunks are cut into pieces of so many steps, or fewer"
     )
     queue_rows: Count = Field(65_536, description="rows that may wait for a model")
     queue_bytes: Count = Field(256 * _MIB, description="bytes of inputs that may wait for a model")
@@ -200,8 +200,8 @@ class Settings(Sources):
 
     @property
     def run_threads(self) -> int:
-        """The threads inside a run: as asked for, or all cores but the one that RPCs need."""
-        return self.threads or max(1, (os.cpu_count() or 1) - 1)
+        """The threads inside a large run: as asked for, or as many as there are cores."""
+        return self.threads or os.cpu_count() or 1
 
 
 def load_settings(flags: Mapping[str, Any], config: Path | None) -> Settings:

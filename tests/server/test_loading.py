@@ -9,9 +9,10 @@ import pytest
 from onnx import helper
 
 from carousel_server.errors import ModelFileError
-from carousel_server.loading import load_models, prove_shapes
+from carousel_server.loading import load_models
 from carousel_server.runtime.device import Device
 from carousel_server.settings import Settings
+from carousel_server.trials import prove_shapes
 from tests.support import guards, models
 from tests.support.loaded import load, states
 

@@ -145,12 +145,12 @@ def test_addresses():
             split_address(wrong)
 
 
-def test_threads_are_all_cores_but_one_or_as_many_as_asked_for(monkeypatch):
-    for cores, threads in ((None, 1), (1, 1), (2, 1), (8, 7)):
+def test_threads_are_all_cores_or_as_many_as_asked_for(monkeypatch):
+    for cores, threads in ((None, 1), (1, 1), (2, 2), (8, 8)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert load().run_threads == threads
     assert load(threads=3).run_threads == 3
-    assert load(threads="auto").run_threads == 7
+    assert load(threads="auto").run_threads == 8
 
 
 def test_a_log_shows_no_password():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,7 +34,7 @@ from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.screening import screen
 from carousel_server.engine.sessions import Sessions
-from carousel_server.engine.solo import Solo, lone_row
+from carousel_server.engine.solo import Solo, lone_rows
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.tick import run_tick, select
 from carousel_server.errors import CarouselError, RunError
@@ -52,7 +52,7 @@ class EngineLimits:
     queue_rows: int = 65_536
     queue_bytes: int = 256 * 1024 * 1024
     max_chunk: int = 65_536  # steps
-    max_steps_per_tick: int = 128
+    max_steps_per_tick: int = 256
     max_rows_per_tick: int = 1_024
     tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
     half_parked: bool = False  # keep parked float32 states as float16
@@ -156,10 +156,10 @@ class Engine:
 
         """
         self.sessions.table.now = self.clock()
-        lone = None if self._cohorts or self._calls or self._strict else lone_row(self._inbox)
-        if lone and (delivery := self._step_solo(lone, before_run)):
-            return [delivery]
         deliveries: list[Delivery] = []
+        lone = [] if self._cohorts or self._calls or self._strict else lone_rows(self._inbox)
+        if lone and self._step_solo(lone, before_run, deliveries):
+            return deliveries
         self._take_in(deliveries)
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
@@ -183,28 +183,35 @@ class Engine:
         self._answer(deliveries, entries)
         return deliveries
 
-    def _step_solo(self, batch: StepBatch, before_run: Callable[[], None]) -> Delivery | None:
-        """Run the row that came first by itself; None: it has to go the way of all rows."""
-        began = self.sessions.table.now
-        entry, checkpoints = self._solo.find(batch), self.sessions.checkpoints
-        if not entry:
-            return None
-        if batch.delivered:
-            delivered = int.from_bytes(batch.delivered, "little", signed=True)
-            checkpoints.deliver_one(entry, delivered)
-        answer = self._solo.step(batch, entry, before_run)
-        if answer is None:
-            return None
+    def _step_solo(
+        self,
+        lone: Sequence[StepBatch],
+        before_run: Callable[[], None],
+        deliveries: list[Delivery],
+    ) -> bool:
+        """Run the rows that came first by themselves; False: they have to go the way of all."""
+        began, checkpoints = self.sessions.table.now, self.sessions.checkpoints
+        entry, batches = self._solo.find(lone)
+        for batch in batches:
+            if batch.delivered:
+                delivered = int.from_bytes(batch.delivered, "little", signed=True)
+                checkpoints.deliver_one(entry, delivered)
+        answers = self._solo.step(batches, entry, before_run) if batches else []
+        if not answers:
+            return False
         if checkpoints.is_due(entry):
             checkpoints.save_due(np.array([entry]))
-        self._inbox.popleft()
-        now, steps = self.clock(), batch.steps
-        self._observer.queued(began - batch.arrived)
+        now, steps = self.clock(), 0
+        for batch, answer in zip(batches, answers, strict=True):
+            self._inbox.popleft()
+            steps += batch.steps
+            self._observer.queued(began - batch.arrived)
+            self._observer.answered(now - batch.arrived)
+            deliveries.append(partial(self._deliver, batch, answer))
         self._observer.ticked(
             rows=1, steps=steps, padded_steps=steps, applied=steps, seconds=now - began
         )
-        self._observer.answered(now - batch.arrived)
-        return partial(self._deliver, batch, answer)
+        return True
 
     def _take_in(self, deliveries: list[Delivery]) -> None:
         """Empty the inbox: rows become a cohort, in the order of the calls between them."""

@@ -34,9 +34,12 @@ class Binding:
         self.nbytes = 0
         lead = (steps, rows) if spec.time_axis else (rows,)
         self._slots = self._input(poolgraph.SLOTS, np.zeros(rows, np.int64))
-        self._lengths = None
+        self._lengths = self._within = None
         if spec.sequence_lens:
             self._lengths = self._input(spec.sequence_lens, np.zeros(rows, np.int32))
+            # All of a single step's rows are within their lengths, once and for all.
+            self._within = self._input(poolgraph.WITHIN, np.ones((steps, rows, 1), np.bool_))
+        self._time = np.arange(steps)[:, None]  # (T, 1)
         self._inputs = {t.name: self._input(t.name, _buffer(t, lead)) for t in spec.inputs}
         self._outputs = {t.name: self._output(t.name, _buffer(t, lead)) for t in spec.outputs}
         self._bad = self._output(poolgraph.BAD, np.zeros((rows, 1), np.bool_))
@@ -52,6 +55,8 @@ class Binding:
         self._slots[:] = slots
         if self._lengths is not None:
             self._lengths[:] = lengths
+        if self._within is not None and len(self._time) > 1:
+            np.less(self._time, lengths, out=self._within[:, :, 0])
         for name, buffer in self._inputs.items():
             buffer[...] = inputs[name]
         self._session.run_with_iobinding(self._binding)

@@ -20,7 +20,8 @@ from carousel_server.spec import ModelSpec
 class LoadedModel:
     """A model on a device, with `slots` sessions' worth of state.
 
-    One thread at a time may call it; runs release the interpreter lock.
+    One thread at a time may call it; runs release the interpreter lock. With `threads` above 1 on
+    a CPU it is loaded twice: several threads make a large run faster, and a small one slower.
     """
 
     def __init__(self, file: ModelFile, *, device: Device, slots: int, threads: int) -> None:
@@ -34,12 +35,29 @@ class LoadedModel:
         self.spec: ModelSpec = file.spec
         self.slots = slots
         self.pool = Pool(file.spec.states, slots, device)
+        #: Runs of so many rows or more use several threads; None: none does.
+        self.wide_from: int | None = None
+        self._wide: Bindings | None = None
         try:
-            graph = poolgraph.build_pool_graph(file.graph, file.spec, slots)
-            self._session = create_session(graph.SerializeToString(), device, threads=threads)
+            graph = poolgraph.build_pool_graph(file.graph, file.spec, slots).SerializeToString()
+            self._narrow = self._bindings(graph, device, threads=1)
+            if threads > 1 and device.kind == "cpu":
+                self._wide = self._bindings(graph, device, threads=threads)
         except RUNTIME_ERRORS as error:
             raise ModelFileError(file.path, f"it can't be loaded: {first_line(error)}") from error
-        self._bindings = Bindings(self._session, file.spec, self.pool)
+
+    def _bindings(self, graph: bytes, device: Device, *, threads: int) -> Bindings:
+        return Bindings(create_session(graph, device, threads=threads), self.spec, self.pool)
+
+    @property
+    def may_widen(self) -> bool:
+        """Whether it was loaded with more than one thread."""
+        return self._wide is not None
+
+    def settle(self) -> None:
+        """Give back what `wide_from`, as it is now, leaves no use for."""
+        if self.wide_from is None:
+            self._wide = None
 
     def run(
         self,
@@ -62,15 +80,17 @@ class LoadedModel:
             RunError: the run failed, and no state was written.
 
         """
+        rows = len(slots)
         steps = len(next(iter(inputs.values()))) if self.spec.time_axis else 1
+        wide = self._wide if self.wide_from is not None and rows >= self.wide_from else None
         try:
-            return self._bindings.get(steps, len(slots)).run(slots, lengths, inputs)
+            return (wide or self._narrow).get(steps, rows).run(slots, lengths, inputs)
         except RUNTIME_ERRORS as error:
             raise RunError(first_line(error)) from error
 
     def close(self) -> None:
         """Give its memory back at once, whoever still knows of it; it can't be used any more."""
-        del self._bindings, self._session, self.pool
+        del self._narrow, self._wide, self.pool
 
     def write(self, slots: NDArray[np.int64], states: Mapping[str, NDArray[np.generic]]) -> None:
         """Put states, `[N, ...]` each, into `slots` [N]."""

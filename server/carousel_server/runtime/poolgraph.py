@@ -27,6 +27,8 @@ from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 PREFIX = "carousel/"
 SLOTS = PREFIX + "slots"
 BAD = PREFIX + "bad"
+#: Where rows can differ in length: which steps are a row's own, and not padding behind its end.
+WITHIN = PREFIX + "within"
 
 
 def pool_input(state: StateSpec) -> str:
@@ -71,8 +73,9 @@ class _Nodes:
 def build_pool_graph(model: onnx.ModelProto, spec: ModelSpec, slots: int) -> onnx.ModelProto:
     """Return `model` with its states in pools of `slots` rows, and slot 0 besides.
 
-    Inputs: the model's own but its states, `SLOTS` int64 `[B]`, and a pool a state. Outputs: the
-    model's own but its states, `BAD` bool `[B, 1]`, and a pool a state.
+    Inputs: the model's own but its states, `SLOTS` int64 `[B]`, a pool a state, and with lengths
+    `WITHIN` bool `[T, B, 1]`. Outputs: the model's own but its states, `BAD` bool `[B, 1]`, and a
+    pool a state.
 
     Raises:
         ValueError: the graph's opset is below 11, which has no `ScatterND`.
@@ -106,7 +109,7 @@ def _write_back(nodes: _Nodes, spec: ModelSpec) -> None:
         mark = _mark(nodes, output.name, output, lead=2)  # (T, B, 1)
         if spec.ragged:
             zero = nodes.constant("zero_float32", np.float32(0))
-            mark = nodes.op("Where", [_within_length(nodes, spec), mark, zero])
+            mark = nodes.op("Where", [WITHIN, mark, zero])
         marks.append(nodes.sum_over_time(mark))
     # Concat, unlike Sum, does not broadcast: an output that lost its batch axis fails here, before
     # anything is written.
@@ -137,18 +140,6 @@ def _mark(nodes: _Nodes, value: str, spec: TensorSpec | StateSpec, *, lead: int)
     return mark if dtype == np.float32 else nodes.op("Cast", [mark], to=TensorProto.FLOAT)
 
 
-def _within_length(nodes: _Nodes, spec: ModelSpec) -> str:
-    """Return bool `[T, B, 1]`: whether a step is its row's own, or padding behind its end."""
-    shape = nodes.op("Shape", [spec.inputs[0].name])
-    steps = nodes.op("Gather", [shape, nodes.constant("zero_int64", np.int64(0))], axis=0)
-    one, zero = nodes.constant("one_int64", np.int64(1)), nodes.constant("zero_int64", np.int64(0))
-    time = nodes.op(
-        "Reshape", [nodes.op("Range", [zero, steps, one]), nodes.shape(-1, 1, 1)]
-    )  # (T, 1, 1)
-    lengths = nodes.op("Cast", [spec.sequence_lens], to=TensorProto.INT64)
-    return nodes.op("Less", [time, nodes.op("Reshape", [lengths, nodes.shape(1, -1, 1)])])
-
-
 def _declare_pools(graph: onnx.GraphProto, spec: ModelSpec, rows: int) -> None:
     """Put pools in the place of states, among the graph's inputs and outputs."""
     states = {state.name for state in spec.states}
@@ -156,6 +147,8 @@ def _declare_pools(graph: onnx.GraphProto, spec: ModelSpec, rows: int) -> None:
     inputs = [value for value in graph.input if value.name not in states]
     outputs = [value for value in graph.output if value.name in answers]
     inputs.append(helper.make_tensor_value_info(SLOTS, TensorProto.INT64, ["B"]))
+    if spec.ragged:
+        inputs.append(helper.make_tensor_value_info(WITHIN, TensorProto.BOOL, ["T", "B", 1]))
     outputs.append(helper.make_tensor_value_info(BAD, TensorProto.BOOL, ["B", 1]))
     for state in spec.states:
         kind, shape = helper.np_dtype_to_tensor_dtype(state.dtype), [rows, *state.shape]

@@ -21,8 +21,9 @@ _LIMITS = Limits(rows=8, steps=4, seconds=1.0, cost=RunCost(), batch=0, ragged=T
 
 def step(bench: Bench, batch: StepBatch, before_run=lambda: None):
     short = Solo(bench.table, bench.runner, _LIMITS)
-    entry = short.find(batch)
-    return short.step(batch, entry, before_run) if entry else None
+    entry, batches = short.find([batch])
+    answers = short.step(batches, entry, before_run) if batches else []
+    return answers[0] if answers else None
 
 
 def resident(bench: Bench) -> int:
@@ -89,3 +90,71 @@ def test_a_row_that_fails_is_answered_as_others_are():
         {0: RowStatus.NUMERIC_FAULT},
         {0: RowStatus.OUT_OF_ORDER},
     )
+
+
+def send_apart(bench: Bench, handle: int, rows, **options):
+    """Send chunks in messages of their own, each going on where the last one ends."""
+    at, sent = 1, []
+    for row in rows:
+        sent.append(bench.send({handle: row}, first_step=[at], stream=1, **options))
+        at += len(row)
+    return sent
+
+
+@pytest.mark.parametrize("sizes", [[1, 1], [3, 2, 1], [1] * 6, [4, 4, 4], [1] * 20])
+def test_chunks_that_wait_behind_each_other_run_as_one_and_are_answered_apart(sizes):
+    bench = Bench(max_steps_per_tick=8)
+    handle = resident(bench)
+    rows = [chunk(size, seed=number) for number, size in enumerate(sizes)]
+    sent = send_apart(bench, handle, rows)
+    before = len(bench.runner.runs)
+    bench.drain()
+    assert len(bench.runner.runs) - before < len(sizes)
+    expected = solo(np.concatenate([chunk(1), *rows]))
+    at = 1
+    for message, row in zip(sent, rows, strict=True):
+        assert message.status == {0: RowStatus.OK}
+        np.testing.assert_array_equal(message.outputs[0], expected[at : at + len(row)])
+        at += len(row)
+        assert message.applied == {0: at}
+    assert bench.table.applied[handle & 0xFFFFFFFF] == at
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        ([[math.nan, 0.0]], RowStatus.INVALID),
+        ([[CRASH, 0.0]], RowStatus.MODEL_ERROR),
+        ([[SPOIL, 0.0]], RowStatus.NUMERIC_FAULT),
+    ],
+)
+def test_of_chunks_that_wait_those_before_a_faulty_one_are_stepped(wrong, status):
+    bench = Bench()
+    handle = resident(bench)
+    good, bad, behind = send_apart(bench, handle, [chunk(2), wrong, chunk(1)])
+    bench.drain()
+    assert good.status == {0: RowStatus.OK}
+    assert bad.status == {0: status}
+    assert behind.status == {0: RowStatus.OUT_OF_ORDER}
+    np.testing.assert_array_equal(good.outputs[0], solo(np.concatenate([chunk(1), chunk(2)]))[1:])
+    assert bench.table.applied[handle & 0xFFFFFFFF] == 3
+
+
+def test_of_chunks_that_wait_those_before_a_gap_are_stepped():
+    bench = Bench()
+    handle = resident(bench)
+    good = bench.send({handle: chunk(2)}, first_step=[1], stream=1)
+    gap = bench.send({handle: chunk(1)}, first_step=[9], stream=1)
+    bench.drain()
+    assert (good.status, gap.status) == ({0: RowStatus.OK}, {0: RowStatus.OUT_OF_ORDER})
+
+
+def test_another_sessions_row_behind_them_shares_the_tick():
+    bench = Bench()
+    handle = resident(bench)
+    (other,) = bench.open("b")
+    sent = [*send_apart(bench, handle, [chunk(1), chunk(1, seed=1)])]
+    sent.append(bench.send({other: chunk(1, seed=2)}, stream=2))
+    bench.drain()
+    assert all(message.status == {0: RowStatus.OK} for message in sent)
+    np.testing.assert_array_equal(sent[2].outputs[0], solo(chunk(1, seed=2)))

@@ -1,0 +1,103 @@
+"""Trial runs of a model on scratch: whether its shapes are right, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from carousel_server.engine.cost import RunCost
+from carousel_server.runtime.model import LoadedModel
+from carousel_server.spec import TensorSpec
+
+_PROVEN_ROWS = 3
+_TRIAL_ROWS = 32
+_TRIAL_STEPS = 16
+_LEAST = 1e-8
+# Packing, committing and answering, which no trial run shows.
+_AROUND_A_RUN = 60e-6
+_TRIALS = 5
+
+# More threads than one are worth it where a run is so many times faster with them: they are cores
+# that the RPCs could use.
+_WORTHWHILE = 1.5
+_WIDTHS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+# A run that is longer than this shows all there is to see, and more rows would only take longer.
+_LONG_SECONDS = 20e-3
+
+
+def prove_shapes(model: LoadedModel) -> None:
+    """Run several shapes on scratch: declared shapes are only a promise.
+
+    Raises:
+        RunError: a run failed, or an output came in another shape than declared.
+
+    """
+    for rows in range(1, min(model.spec.max_batch or _PROVEN_ROWS, _PROVEN_ROWS) + 1):
+        for steps in (1, 2) if model.spec.time_axis else (1,):
+            _trial_run(model, rows, steps)
+
+
+def choose_width(model: LoadedModel) -> None:
+    """Find from how many rows on several threads are worth it, and have the model use them there.
+
+    Looked at are single steps, from few rows to many: where a model has a time axis, its rows and
+    not its steps are what threads can share.
+    """
+    if not model.may_widen:
+        return
+    most = min(model.spec.max_batch or _WIDTHS[0], _WIDTHS[0])
+    chosen: int | None = None
+    for rows in sorted(rows for rows in _WIDTHS if rows <= most):
+        model.wide_from = None
+        alone = _seconds(model, rows, 1)
+        model.wide_from = 1
+        together = _seconds(model, rows, 1)
+        if together * _WORTHWHILE > alone:
+            chosen = None
+        elif chosen is None:
+            chosen = rows
+        if alone > _LONG_SECONDS:
+            break
+    model.wide_from = chosen
+    model.settle()
+
+
+def measure_cost(model: LoadedModel) -> RunCost:
+    """Return what runs of the model cost, from a few of them on scratch."""
+    one = _seconds(model, 1, 1)
+    rows = min(_TRIAL_ROWS, model.spec.max_batch or _TRIAL_ROWS)
+    if rows == 1:
+        return RunCost(run=_AROUND_A_RUN, step=0.0, row=one)
+    row = max(_seconds(model, rows, 1) - one, _LEAST) / (rows - 1)
+    if not model.spec.time_axis:
+        return RunCost(run=_AROUND_A_RUN, step=max(one - row, _LEAST), row=row)
+    more = _seconds(model, 1, 1 + _TRIAL_STEPS) - one
+    step = max(more / _TRIAL_STEPS - row, _LEAST)
+    return RunCost(run=_AROUND_A_RUN + max(one - step - row, 0.0), step=step, row=row)
+
+
+def _seconds(model: LoadedModel, rows: int, steps: int) -> float:
+    """Return the least time of a few runs: what else the machine does only adds to it."""
+    times = []
+    for _ in range(_TRIALS):
+        began = time.perf_counter()
+        _trial_run(model, rows, steps)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _trial_run(model: LoadedModel, rows: int, steps: int) -> None:
+    """Run on scratch: slot 0 is nobody's."""
+    lead = (steps, rows) if model.spec.time_axis else (rows,)
+    inputs = {
+        spec.name: np.full((*lead, *spec.shape), _harmless(spec), spec.dtype)
+        for spec in model.spec.inputs
+    }
+    model.run(np.zeros(rows, np.int64), np.full(rows, steps), inputs)
+
+
+def _harmless(spec: TensorSpec) -> int:
+    """Return 0, or the value next to it that the input may hold."""
+    low = 0 if spec.minimum is None else max(0, spec.minimum)
+    return low if spec.maximum is None else min(low, spec.maximum)
