@@ -18,10 +18,14 @@ _LEAST = 1e-8
 _AROUND_A_RUN = 60e-6
 _TRIALS = 5
 
-# More threads than one are worth it where a run is so many times faster with them: they are cores
-# that the RPCs could use.
-_WORTHWHILE = 1.5
-_WIDTHS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+# More threads than one are used where a run is long enough to wait for them to wake, unless they
+# make it slower. How much faster they make it is not asked: on a machine that is busy while a model
+# is loaded a trial would not show it.
+_LONG_ENOUGH = 1e-3
+_NO_SLOWER = 1.1
+_WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# What a busy machine hides in one round of trials another one may show.
+_ROUNDS = 3
 # A run that is longer than this shows all there is to see, and more rows would only take longer.
 _LONG_SECONDS = 20e-3
 
@@ -39,21 +43,22 @@ def prove_shapes(model: LoadedModel) -> None:
 
 
 def choose_width(model: LoadedModel) -> None:
-    """Find from how many rows on several threads are worth it, and have the model use them there.
+    """Find from how many rows on several threads pay, and have the model use them there.
 
     Looked at are single steps, from few rows to many: where a model has a time axis, its rows and
     not its steps are what threads can share.
     """
     if not model.may_widen:
         return
-    most = min(model.spec.max_batch or _WIDTHS[0], _WIDTHS[0])
+    most = min(model.spec.max_batch or _WIDTHS[-1], _WIDTHS[-1])
     chosen: int | None = None
-    for rows in sorted(rows for rows in _WIDTHS if rows <= most):
+    for rows in (rows for rows in _WIDTHS if rows <= most):
         model.wide_from = None
         alone = _seconds(model, rows, 1)
+        if alone < _LONG_ENOUGH:
+            continue
         model.wide_from = 1
-        together = _seconds(model, rows, 1)
-        if together * _WORTHWHILE > alone:
+        if not any(_seconds(model, rows, 1) <= alone * _NO_SLOWER for _ in range(_ROUNDS)):
             chosen = None
         elif chosen is None:
             chosen = rows

@@ -32,28 +32,37 @@ def seconds(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("together", "expected"),
+    ("alone", "together", "expected"),
     [
-        (lambda rows: rows * 2e-6, None),  # as fast as alone
-        (lambda rows: rows * 1e-6, 1),  # always twice as fast
-        (lambda rows: 100e-6 + rows * 1e-6, 512),  # waking threads is paid back there
-        (lambda rows: 1e-9 if rows == 4 else rows * 2e-6, None),  # a chance among small ones
-        (lambda rows: 1e-9 if rows > 700 else rows * 2e-6, 1024),
+        (lambda rows: rows * 1e-3, lambda rows: rows * 1.5e-3, None),  # slower together
+        (lambda rows: rows * 1e-3, lambda rows: rows * 0.5e-3, 1),  # always twice as fast
+        (lambda rows: rows * 1e-5, lambda rows: rows * 0.5e-5, 128),  # shorter ones are left alone
+        (
+            lambda rows: rows * 1e-5,
+            lambda rows: rows * 1.05e-5,
+            128,
+        ),  # who knows, on a busy machine
+        # What it costs to wake threads is paid back there.
+        (lambda rows: rows * 1e-5, lambda rows: 3e-3 + rows * 0.5e-5, 512),
+        # A chance among the smaller ones.
+        (lambda rows: rows * 1e-5, lambda rows: 1e-9 if rows == 128 else rows * 2e-5, None),
+        (lambda rows: rows * 1e-5, lambda rows: 1e-9 if rows > 700 else rows * 2e-5, 1024),
     ],
 )
-def test_threads_are_used_from_where_they_are_worth_it(tmp_path, seconds, together, expected):
+def test_threads_are_used_from_where_they_are_worth_it(
+    tmp_path, seconds, alone, together, expected
+):
     model = two_threads(tmp_path, models.running_sum())
-    seconds(lambda rows: rows * 2e-6, together)
+    seconds(alone, together)
     trials.choose_width(model)
     assert model.wide_from == expected
     assert model.may_widen == (expected is not None)  # what is of no use is given back
 
 
 def test_no_more_rows_are_tried_than_a_run_may_hold(tmp_path, seconds):
-    made = models.running_sum(max_batch=8)
-    model = two_threads(tmp_path, made)
+    model = two_threads(tmp_path, models.running_sum(max_batch=8))
     tried = []
-    seconds(lambda rows: tried.append(rows) or rows * 2e-6, lambda rows: rows * 1e-6)
+    seconds(lambda rows: tried.append(rows) or rows * 1e-3, lambda rows: rows * 0.5e-3)
     trials.choose_width(model)
     assert tried == [1, 2, 4, 8]
     assert model.wide_from == 1
@@ -65,6 +74,14 @@ def test_a_slow_model_is_tried_no_further_than_needed(tmp_path, seconds):
     seconds(lambda rows: tried.append(rows) or rows * 0.01, lambda rows: rows * 0.005)
     trials.choose_width(model)
     assert tried == [1, 2, 4]
+
+
+def test_what_one_round_does_not_show_another_may(tmp_path, seconds):
+    model = two_threads(tmp_path, models.running_sum(max_batch=1))
+    rounds = iter([2e-3, 2e-3, 1e-3])
+    seconds(lambda _: 1e-3, lambda _: next(rounds))
+    trials.choose_width(model)
+    assert model.wide_from == 1
 
 
 def test_sessions_go_from_small_runs_to_large_ones_and_back(tmp_path):
