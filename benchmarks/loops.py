@@ -133,14 +133,18 @@ async def ping_pong(call: Any, rows: Rows, messages: int) -> list[float]:
     return times
 
 
-async def keep_full(call: Any, rows: Rows, messages: int, window: int) -> float:
-    """Send messages with up to `window` of them unanswered; return the seconds it took."""
+async def keep_full(call: Any, rows: Rows | Sequence[Rows], messages: int, window: int) -> float:
+    """Send messages with up to `window` of them unanswered; return the seconds it took.
+
+    Of several rows each message takes the next ones, and begins again with the first.
+    """
     room = asyncio.Semaphore(window)
+    turns = [rows] if isinstance(rows, Rows) else rows
 
     async def send() -> None:
         for number in range(messages):
             await room.acquire()
-            await call.write(rows.request(number))
+            await call.write(turns[number % len(turns)].request(number))
 
     began = time.perf_counter()
     sender = asyncio.create_task(send())
