@@ -12,7 +12,7 @@ from carousel_server.spec import StateSpec
 
 States = Mapping[str, NDArray[np.generic]]
 
-# Rows are added a thirty-second at a time, so that what is reserved is little more than what is used.
+# Rows are added a thirty-second at a time: what is reserved is little more than what is used.
 _LEAST_GROWTH = 1024
 _GROWTH = 32
 
