@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnxruntime as ort
 
 from carousel_server.errors import DeviceError
+from carousel_server.runtime.gate import Gate
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -15,16 +17,19 @@ _CPU = "CPUExecutionProvider"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place to run: `kind` is "cpu" or "cuda", `index` the GPU's number."""
+    """A place to run: `kind` is "cpu" or "cuda", `index` the GPU's number.
+
+    All models that run there share its gate.
+    """
 
     kind: str
     index: int = 0
+    gate: Gate = field(default_factory=Gate, compare=False, repr=False)
 
-    @property
-    def providers(self) -> list[Any]:
-        """ONNX Runtime's execution providers, the wanted one first."""
+    def providers(self, options: Mapping[str, str] | None = None) -> list[Any]:
+        """Return ONNX Runtime's execution providers, the wanted one first, with its options."""
         if self.kind == "cuda":
-            return [(_CUDA, {"device_id": self.index}), _CPU]
+            return [(_CUDA, {"device_id": str(self.index), **(options or {})}), _CPU]
         return [_CPU]
 
     def __str__(self) -> str:
