@@ -172,6 +172,8 @@ class DeviceModel:
         return session
 
     def _check_placement(self, session: ort.InferenceSession, graph: onnx.ModelProto) -> None:
+        if (missing := placement.missing_provider(session, self.memory.device)) is not None:
+            raise DeviceError(missing)
         try:
             nodes = placement.placed(session)
         except NotImplementedError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import onnx
 import onnxruntime as ort
 
+from carousel_server.runtime.device import Device
 from carousel_server.runtime.stepform import CONTROL_FLOW, RECURRENT
 
 #: Asks ONNX Runtime to remember where it put what; there since version 1.24.
@@ -70,6 +71,18 @@ def placed(session: ort.InferenceSession) -> list[Placed]:
     return [
         Placed(node.name, node.op_type, part.ep_name) for part in ask() for node in part.get_nodes()
     ]
+
+
+def missing_provider(session: ort.InferenceSession, device: Device) -> str | None:
+    """Return what is wrong where a session goes without the provider that was wanted."""
+    wanted, *_ = device.providers()
+    name = wanted if isinstance(wanted, str) else wanted[0]
+    if name in session.get_providers():
+        return None
+    return (
+        f"ONNX Runtime could not load its {name}: it needs the CUDA and cuDNN libraries that this "
+        f"version ({ort.__version__}) was built for, where the loader finds them"
+    )
 
 
 def strays(nodes: Iterable[Placed], model: onnx.ModelProto) -> list[Stray]:
