@@ -42,7 +42,9 @@ def cell(
     nodes, states, value = [], [], "x"
 
     def weight(label, *shape):
-        constants[label] = rng.normal(0, 0.3, shape).astype(np.float32)
+        # No larger than keeps a state from growing without bound.
+        scale = min(0.3, hidden**-0.5)
+        constants[label] = rng.normal(0, scale, shape).astype(np.float32)
         return label
 
     def axis(operator, source, at, result):
