@@ -71,7 +71,7 @@ class DevicePool:
         with self._memory.gate.shared():
             for place, (first, last) in enumerate(_parts(len(slots))):
                 exchange = self._read_exchange(_rounded(last - first), place)
-                there = exchange.inputs.views(exchange.inbox)[rows_of.SLOTS]
+                there = exchange.views[0][rows_of.SLOTS]
                 there[: last - first] = slots[first:last]
                 there[last - first :] = 0
                 exchange.queue(exchange.inbox, None)
@@ -89,7 +89,7 @@ class DevicePool:
             with self._memory.gate.shared():
                 exchange.queue_download(exchange.outbox)
                 self._memory.wait()
-            views = exchange.outputs.views(exchange.outbox)
+            views = exchange.views[1]
             for name, values in rows.items():
                 values[first:last] = views[rows_of.ROWS + name][: last - first]
         return rows
@@ -98,7 +98,7 @@ class DevicePool:
         """Put `rows`, each `[N, *shape]`, into `slots` [N]."""
         for first, last in _parts(len(slots)):
             exchange = self._write_exchange(_rounded(last - first))
-            views = exchange.inputs.views(exchange.inbox)
+            views = exchange.views[0]
             views[rows_of.SLOTS][: last - first, 0] = slots[first:last]
             views[rows_of.SLOTS][last - first :, 0] = 0
             for state in self._states:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from carousel_server.runtime.layout import Layout, Port
 from carousel_server.runtime.memory import Bytes, Memory
 
+Arrays = Mapping[str, NDArray[np.generic]]
+
 #: Not to end a run by waiting for the device: copies and further runs are queued behind it.
 _NO_WAIT = "disable_synchronize_execution_providers"
 #: The number of the captured graph that a run belongs to; `NOT_CAPTURED`: to none.
@@ -59,6 +61,7 @@ class Exchange:
         self._out = memory.block(self.outputs.nbytes)
         self._inbox: Bytes | None = None
         self._outbox: Bytes | None = None
+        self._views: tuple[Arrays, Arrays] | None = None
         self._binding = session.io_binding()
         self._options = ort.RunOptions()
         self._options.add_run_config_entry(_NO_WAIT, "1")
@@ -84,6 +87,13 @@ class Exchange:
         if self._outbox is None:
             self._outbox = self._memory.staging(self.outputs.nbytes)
         return self._outbox
+
+    @property
+    def views(self) -> tuple[Arrays, Arrays]:
+        """The tensors in `inbox` and `outbox`, by name."""
+        if self._views is None:
+            self._views = (self.inputs.views(self.inbox), self.outputs.views(self.outbox))
+        return self._views
 
     def queue(self, staged_in: Bytes, staged_out: Bytes | None) -> None:
         """Queue a copy in, a run, and a copy out; None: what came out stays on the device.

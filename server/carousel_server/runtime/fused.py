@@ -48,7 +48,7 @@ class Fused:
         steps = len(next(iter(inputs.values()))) if self._spec.time_axis else 1
         with self._memory.gate.shared():
             exchange, host_lengths = self._shape(steps, len(slots))
-            views = exchange.inputs.views(exchange.inbox)
+            views = exchange.views[0]
             views[poolgraph.SLOTS][...] = slots
             host_lengths[:] = lengths
             if self._spec.ragged:
@@ -63,7 +63,7 @@ class Fused:
             finally:
                 self._memory.stop_clock()
                 self._memory.wait()
-        came = exchange.outputs.views(exchange.outbox)
+        came = exchange.views[1]
         outputs = {spec.name: came[spec.name].copy() for spec in self._spec.outputs}
         return outputs, came[poolgraph.BAD][:, 0].astype(np.bool_)
 

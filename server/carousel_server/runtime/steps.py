@@ -114,6 +114,10 @@ class Steps:
 
         Raises what ONNX Runtime and the device raise: no state has been changed then.
         """
+        if int(lengths.max()) == 1:
+            sizes = buckets.cover(len(slots), self._costs)
+            if len(sizes) == 1:
+                return self._run_one(self.prepare(sizes[0]), slots, inputs)
         order = np.argsort(-lengths, kind="stable")
         active = buckets.active_rows(lengths)
         launches = list(plan(active.tolist(), self._costs))
@@ -147,13 +151,37 @@ class Steps:
     def _capture(self, size: int, made: Exchange) -> None:
         key = (threading.get_ident(), size)
         if key not in self._captured:
-            views = made.inputs.views(made.inbox)
+            views = made.views[0]
             views[poolgraph.SLOTS][...] = 0
             for spec in self._spec.inputs:
                 views[spec.name][...] = spec.harmless
             made.capture(made.inbox)
             self._captured.add(key)
             self.counts.captures += 1
+
+    def _run_one(
+        self, exchange: Exchange, slots: NDArray[np.int64], inputs: Arrays
+    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
+        """Make one launch of all rows as they are: what most ticks are, with nothing to sort."""
+        rows, timed = len(slots), self._spec.time_axis
+        there, back = exchange.views
+        _fill(there[poolgraph.SLOTS], slots, np.zeros((), np.int64))
+        for spec in self._spec.inputs:
+            given = inputs[spec.name][0] if timed else inputs[spec.name]
+            _fill(there[spec.name][0] if timed else there[spec.name], given, given[0])
+        with self._memory.gate.shared():
+            self._memory.start_clock()
+            try:
+                exchange.queue(exchange.inbox, exchange.outbox)
+            finally:
+                self._memory.stop_clock()
+                self._memory.wait()
+        self.counts.replays += 1
+        outputs = {
+            spec.name: (back[spec.name][:, :rows] if timed else back[spec.name][:rows]).copy()
+            for spec in self._spec.outputs
+        }
+        return outputs, back[poolgraph.BAD][:rows, 0].astype(np.bool_)
 
     def _run(
         self,
@@ -172,7 +200,7 @@ class Steps:
                     launches, exchanges, staged_in, staged_out, strict=True
                 ):
                     rows = order[launch.first : launch.last]
-                    self._fill(exchange.inputs.views(there), launch, rows, slots, inputs)
+                    self._fill_launch(exchange.inputs.views(there), launch, rows, slots, inputs)
                     exchange.queue(there, back)
             finally:
                 # What was queued is still reading and writing the staging.
@@ -181,7 +209,7 @@ class Steps:
         self.counts.replays += len(launches)
         return self._collect(launches, exchanges, staged_out, order, inputs)
 
-    def _fill(
+    def _fill_launch(
         self,
         views: Arrays,
         launch: Launch,
@@ -189,16 +217,12 @@ class Steps:
         slots: NDArray[np.int64],
         inputs: Arrays,
     ) -> None:
-        count, timed = len(rows), self._spec.time_axis
-        there: NDArray[np.generic] = views[poolgraph.SLOTS]
-        there[:count] = slots[rows]
-        there[count:] = 0
+        timed = self._spec.time_axis
+        _fill(views[poolgraph.SLOTS], slots[rows], np.zeros((), np.int64))
         for spec in self._spec.inputs:
-            view = views[spec.name][0] if timed else views[spec.name]  # (bucket, ...)
             given = inputs[spec.name][launch.time] if timed else inputs[spec.name]  # (B, ...)
-            view[:count] = given[rows]
             # Padding too must be what the model may be given.
-            view[count:] = view[0]
+            _fill(views[spec.name][0] if timed else views[spec.name], given[rows], given[rows[0]])
 
     def _collect(
         self,
@@ -222,6 +246,15 @@ class Steps:
                 else:
                     values[rows] = views[name][: len(rows)]
         return outputs, bad
+
+
+def _fill(
+    there: NDArray[np.generic], rows: NDArray[np.generic], padding: NDArray[np.generic]
+) -> None:
+    """Put rows in front, and the same padding into each place behind them."""
+    there[: len(rows)] = rows
+    if len(rows) < len(there):
+        there[len(rows) :] = padding
 
 
 class _Staging:
