@@ -54,11 +54,12 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
-    """Chooses among the ways to step a model, by what its plain runs (`fused`) give and cost."""
+    """Chooses among the ways to step a model, by what each gives and costs beside plain runs."""
 
     file: ModelFile
     pool: DevicePool
     fused: Fused
+    prover: proof.Prover
     memory: Memory
     create: CreateSession
     options: DeviceOptions
@@ -103,7 +104,7 @@ class Choosing:
         """Return a way's steps; None: they can't be captured, or differ from the model's."""
         try:
             steps = self._steps(way)
-            worst = proof.prove(steps, self.fused, self.pool, self.file.spec)
+            worst = self.prover.prove(steps.run, [(size, 1) for size in steps.sizes])
             if worst > proof.TOLERANCE[self.options.math]:
                 raise RuntimeError(f"its answers differ by {worst:.2g}")
         except RUNTIME_ERRORS as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from carousel_server import log
 from carousel_server.errors import DeviceError, ModelFileError, RunError
-from carousel_server.runtime import placement, poolgraph
+from carousel_server.runtime import placement, poolgraph, proof
 from carousel_server.runtime.budget import check_pool
 from carousel_server.runtime.choosing import Choosing, DeviceOptions
 from carousel_server.runtime.devicepool import DevicePool
@@ -27,6 +27,8 @@ from carousel_server.runtime.steps import CaptureFailed, Counts, Steps
 from carousel_server.spec import ModelSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
+
+_PROVED_ROWS = 5
 
 # Devices on which it does not matter where nodes are: there is one place only.
 _ANYWHERE = frozenset({"cpu"})
@@ -63,17 +65,26 @@ class DeviceModel:
         )
         self.pool = DevicePool(file.spec.states, slots, memory, self._session)
         self._fused = Fused(self._load(), file.spec, self.pool, memory)
+        prover = proof.Prover(file, self.pool)
+        wrong = self._wrong(prover)
         chosen = Choosing(
             file=file,
             pool=self.pool,
             fused=self._fused,
+            prover=prover,
             memory=memory,
             create=self._session,
             options=options,
         ).choose()
         self._steps, self._tuning = chosen.steps, chosen.tuning
+        # Where whole pieces come out wrong, single steps that don't can take their place.
+        self._only_steps = bool(wrong)
         if self._steps is None:
             self._give_up(chosen.why_not)
+        if wrong and self._steps is None:
+            raise ModelFileError(file.path, wrong)
+        if wrong:
+            log.get().warning("pieces run as single steps", model=str(file.path), reason=wrong)
 
     @property
     def pool_bytes(self) -> int:
@@ -106,6 +117,8 @@ class DeviceModel:
                 try:
                     result = self._steps.run(slots, lengths, inputs)
                 except CaptureFailed as error:
+                    if self._only_steps:
+                        raise
                     self._give_up(first_line(error))
                     result = self._fused.run(slots, lengths, inputs)
             else:
@@ -130,12 +143,24 @@ class DeviceModel:
     def _by_steps(self, lengths: NDArray[np.int64]) -> bool:
         """Whether a tick runs as single steps rather than as one run."""
         longest = int(lengths.max())
-        if longest == 1 or self._steps is None:
+        if longest == 1 or self._only_steps:
             return True
-        if self._tuning is None:
+        if self._tuning is None or self._steps is None:
             return False
         whole = self._tuning.fused_seconds(longest, len(lengths))
         return self._steps.seconds(lengths) < whole
+
+    def _wrong(self, prover: proof.Prover) -> str:
+        """Return what is wrong with runs of whole pieces on this device; "" if nothing is."""
+        longest = 3 if self.spec.time_axis else 1
+        rows = min(_PROVED_ROWS, self.spec.max_batch or _PROVED_ROWS)
+        try:
+            worst = prover.prove(self._fused.run, [(1, 1), (rows, 1), (rows, longest)])
+        except RUNTIME_ERRORS as error:
+            return f"on {self.memory.name} it fails: {first_line(error)}"
+        if worst <= proof.TOLERANCE[self._options.math]:
+            return ""
+        return f"on {self.memory.name} its answers differ by {worst:.2g} from those on the CPU"
 
     def _give_up(self, reason: str) -> None:
         log.get().warning(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from carousel_server.errors import DeviceError, RunError
+from carousel_server.errors import DeviceError, ModelFileError, RunError
 from carousel_server.runtime import choosing, proof
-from carousel_server.runtime.devicepool import DevicePool
+from carousel_server.runtime.fused import Fused
 from carousel_server.runtime.memory import HostMemory, Room
 from carousel_server.runtime.steps import Steps
 from carousel_server.runtime.tuning import Tuning
@@ -169,21 +169,80 @@ def test_a_closed_model_is_gone(tmp_path):
         model.read(np.array([1]))
 
 
+def prover_of(tmp_path, made):
+    model = open_on_device(tmp_path, made)
+    return model, proof.Prover(model._file, model.pool)
+
+
+@pytest.mark.parametrize("name", [*CELLS, "one step"])
+def test_what_is_right_is_proved(tmp_path, name):
+    made = models.running_sum(3) if name == "one step" else cell(name, layers=2)
+    model, prover = prover_of(tmp_path, made)
+    longest = 4 if model.spec.time_axis else 1
+    assert prover.prove(model._fused.run, [(1, 1), (8, longest)]) < 1e-6
+    assert prover.prove(model.steps.run, [(3, 1), (8, 1)]) < 1e-6
+    assert not any(value.any() for value in model.read(np.arange(1, 9)).values()), "zeros are left"
+
+
 def test_the_proof_sees_a_state_that_is_wrong(tmp_path):
     """Also where the answers of one step don't show it."""
-    model = open_on_device(tmp_path, cell("lstm"))
-    pool: DevicePool = model.pool
-    assert proof.prove(model.steps, model._fused, pool, model.spec) < 1e-6
+    model, prover = prover_of(tmp_path, cell("lstm"))
 
-    class Forgetful:
-        sizes = (1, 2)
+    def forgetful(slots, lengths, inputs):
+        result = model.steps.run(slots, lengths, inputs)
+        model.write(slots, {n: v * 0.5 for n, v in model.read(slots).items()})
+        return result
 
-        def run(self, slots, lengths, inputs):
-            result = model.steps.run(slots, lengths, inputs)
-            pool.write(slots, {n: v * 0.5 for n, v in pool.read(slots).items()})
-            return result
+    assert prover.prove(forgetful, [(2, 1)]) > 1e-3
 
-    assert proof.prove(Forgetful(), model._fused, pool, model.spec) > 1e-3
+
+def test_the_proof_sees_a_step_too_many(tmp_path):
+    model, prover = prover_of(tmp_path, cell("lstm"))
+
+    def beyond(slots, lengths, inputs):
+        return model._fused.run(slots, np.full(len(slots), lengths.max()), inputs)
+
+    assert prover.prove(beyond, [(8, 4)]) > 1e-3
+
+
+def test_the_proof_knows_rows_that_overflow(tmp_path):
+    model, prover = prover_of(tmp_path, models.exploding())
+    assert prover.prove(model._fused.run, [(4, 1)]) < 1e-6
+
+    def careless(slots, lengths, inputs):
+        outputs, bad = model._fused.run(slots, lengths, inputs)
+        return outputs, ~bad
+
+    with pytest.raises(RuntimeError, match="finite on one of the two"):
+        prover.prove(careless, [(4, 1)])
+
+
+@pytest.fixture
+def wrong_kernels(monkeypatch):
+    """Have a device on which runs of whole pieces come out wrong, as a provider's kernel may be."""
+    right = Fused.run
+
+    def wrong(self, slots, lengths, inputs):
+        outputs, bad = right(self, slots, lengths, inputs)
+        return {name: value * 1.01 + 0.01 for name, value in outputs.items()}, bad
+
+    monkeypatch.setattr(Fused, "run", wrong)
+
+
+def test_steps_take_the_place_of_pieces_that_are_wrong(tmp_path, wrong_kernels):
+    model = open_on_device(tmp_path, cell("gru"))
+    values = inputs(model, np.random.default_rng(0), 3, 2)
+    came, _ = model.run(np.array([1, 2]), np.array([3, 3]), values)
+    wanted, _ = load(tmp_path, cell("gru")).run(np.array([1, 2]), np.array([3, 3]), values)
+    np.testing.assert_allclose(came["y"], wanted["y"], atol=1e-6)
+
+
+def test_a_model_that_is_wrong_on_a_device_is_refused(tmp_path, wrong_kernels, monkeypatch):
+    monkeypatch.setattr(choosing, "ways_of", lambda file, *, math: ([], "nothing can be captured"))
+    with pytest.raises(
+        ModelFileError, match=r"on cpu its answers differ by .* from those on the CPU"
+    ):
+        open_on_device(tmp_path, cell("gru"))
 
 
 def test_sessions_are_told_apart_from_scratch(tmp_path):
