@@ -66,7 +66,10 @@ class DevicePool:
         return self.download(self.backup(slots))
 
     def backup(self, slots: NDArray[np.int64]) -> Backup:
-        """Copy the states in `slots` [N] to another place on the device."""
+        """Queue a copy of the states in `slots` [N] to another place on the device.
+
+        It is there by the next `wait`, and belongs to the caller until the next backup.
+        """
         parts = []
         with self._memory.gate.shared():
             for place, (first, last) in enumerate(_parts(len(slots))):
@@ -76,7 +79,6 @@ class DevicePool:
                 there[last - first :] = 0
                 exchange.queue(exchange.inbox, None)
                 parts.append((exchange, first, last))
-            self._memory.wait()
         return Backup(slots, tuple(parts))
 
     def download(self, backup: Backup) -> dict[str, NDArray[np.generic]]:

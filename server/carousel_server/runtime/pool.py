@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from carousel_server.errors import DeviceError
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.session import RUNTIME_ERRORS, create_session
+from carousel_server.runtime.session import RUNTIME_ERRORS, create_session, first_line
 from carousel_server.spec import StateSpec
 
 # Any opset with ScatterND does; this one is read by every ONNX Runtime that we allow.
@@ -81,7 +81,7 @@ def allocate(state: StateSpec, rows: int, device: Device) -> ort.OrtValue:
     except RUNTIME_ERRORS as error:
         raise DeviceError(
             f"a pool of {rows} x {state.nbytes} bytes for state {state.name!r} does not fit on "
-            f"{device}; lower --slots"
+            f"{device}; lower --slots ({first_line(error)})"
         ) from error
 
 
