@@ -138,7 +138,8 @@ class DeviceModel:
 
     def close(self) -> None:
         """Give its memory back at once, whoever still knows of it; it can't be used any more."""
-        del self._steps, self._fused, self.pool
+        with self.memory.gate.shared():
+            del self._steps, self._fused, self.pool
 
     def _by_steps(self, lengths: NDArray[np.int64]) -> bool:
         """Whether a tick runs as single steps rather than as one run."""
@@ -174,13 +175,14 @@ class DeviceModel:
     def _session(
         self, graph: bytes, *, capture: bool = False, record: bool = False
     ) -> ort.InferenceSession:
-        return create_session(
-            graph,
-            self.memory.device,
-            threads=self._threads,
-            provider_options=self.memory.provider_options(capture=capture),
-            record=record,
-        )
+        with self.memory.gate.shared():
+            return create_session(
+                graph,
+                self.memory.device,
+                threads=self._threads,
+                provider_options=self.memory.provider_options(capture=capture),
+                record=record,
+            )
 
     def _load(self) -> ort.InferenceSession:
         """Return the session of the whole pool graph, all of it where it belongs."""

@@ -48,9 +48,10 @@ class DevicePool:
         self.slots = slots
         self._states = tuple(states)
         self._memory = memory
-        self.tensors = {
-            state.name: rows_of.allocate(state, slots + 1, memory.device) for state in states
-        }
+        with memory.gate.shared():
+            self.tensors = {
+                state.name: rows_of.allocate(state, slots + 1, memory.device) for state in states
+            }
         self._reader = create(rows_of.reader_graph(states, slots + 1).SerializeToString())
         self._writer = create(rows_of.writer_graph(states, slots + 1).SerializeToString())
         # A reader a place: a backup of many rows is several blocks that are kept side by side.
@@ -91,7 +92,7 @@ class DevicePool:
             with self._memory.gate.shared():
                 exchange.queue_download(exchange.outbox)
                 self._memory.wait()
-            views = exchange.views[1]
+                views = exchange.views[1]
             for name, values in rows.items():
                 values[first:last] = views[rows_of.ROWS + name][: last - first]
         return rows
@@ -99,13 +100,13 @@ class DevicePool:
     def write(self, slots: NDArray[np.int64], rows: Arrays) -> None:
         """Put `rows`, each `[N, *shape]`, into `slots` [N]."""
         for first, last in _parts(len(slots)):
-            exchange = self._write_exchange(_rounded(last - first))
-            views = exchange.views[0]
-            views[rows_of.SLOTS][: last - first, 0] = slots[first:last]
-            views[rows_of.SLOTS][last - first :, 0] = 0
-            for state in self._states:
-                views[rows_of.ROWS + state.name][: last - first] = rows[state.name][first:last]
             with self._memory.gate.shared():
+                exchange = self._write_exchange(_rounded(last - first))
+                views = exchange.views[0]
+                views[rows_of.SLOTS][: last - first, 0] = slots[first:last]
+                views[rows_of.SLOTS][last - first :, 0] = 0
+                for state in self._states:
+                    views[rows_of.ROWS + state.name][: last - first] = rows[state.name][first:last]
                 exchange.queue(exchange.inbox, None)
                 self._memory.wait()
 

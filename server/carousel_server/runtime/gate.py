@@ -1,7 +1,7 @@
 """Who may use a device while a graph is being captured on it: nobody else.
 
 A capture in CUDA's global mode fails, and makes others fail, where another thread allocates, copies
-or waits at the same time; so runs go through the gate together, and a capture alone.
+or waits at the same time; so whatever does goes through the gate together, and a capture alone.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def open_model(
         check_pool(file.spec.states, slots, pool_bytes=share, room=None, device=str(device))
         return LoadedModel(file, device=device, slots=slots, threads=threads)
     try:
-        memory = CudaMemory(device, math=options.math, cudart=Cudart())
+        with device.gate.shared():
+            memory = CudaMemory(device, math=options.math, cudart=Cudart())
     except CudaError as error:
         raise DeviceError(f"{device} can't be used: {error}") from error
     return DeviceModel(file, memory=memory, slots=slots, threads=threads, options=options)

@@ -151,7 +151,8 @@ class Steps:
     def _capture(self, size: int, made: Exchange) -> None:
         key = (threading.get_ident(), size)
         if key not in self._captured:
-            views = made.views[0]
+            with self._memory.gate.shared():
+                views = made.views[0]
             views[poolgraph.SLOTS][...] = 0
             for spec in self._spec.inputs:
                 views[spec.name][...] = spec.harmless
@@ -191,9 +192,9 @@ class Steps:
         inputs: Arrays,
     ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
         exchanges = [self._exchanges[launch.bucket] for launch in launches]
-        staged_in = self._inbox.cut([e.inputs.nbytes for e in exchanges])
-        staged_out = self._outbox.cut([e.outputs.nbytes for e in exchanges])
         with self._memory.gate.shared():
+            staged_in = self._inbox.cut([e.inputs.nbytes for e in exchanges])
+            staged_out = self._outbox.cut([e.outputs.nbytes for e in exchanges])
             self._memory.start_clock()
             try:
                 for launch, exchange, there, back in zip(

@@ -101,12 +101,14 @@ class CudaMemory:
 
     def clocked(self) -> float:
         """Return the seconds between the two, on the device; after `wait`."""
-        return self._cudart.seconds_between(*self._clock)
+        with self.gate.shared():
+            return self._cudart.seconds_between(*self._clock)
 
     def room(self) -> Room | None:
         """Return what is free on the GPU, whoever has the rest."""
-        self._enter()
-        return Room(*self._cudart.memory_info())
+        with self.gate.shared():
+            self._enter()
+            return Room(*self._cudart.memory_info())
 
     def _enter(self) -> None:
         """Have the calling thread work on this GPU: it is another one's at first."""

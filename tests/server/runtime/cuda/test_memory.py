@@ -187,3 +187,38 @@ def test_a_model_through_the_whole_of_it(tmp_path):
     gc.collect()
     assert not library.pinned
     assert not library.streams
+
+
+class Watched(Eager):
+    """Says which calls came while nobody had gone through the gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.outside = None, set()
+
+    def _counted(self, name, run):
+        counted = super()._counted(name, run)
+
+        def watched(*arguments):
+            if self.gate is not None and not (self.gate._inside or self.gate._changed._is_owned()):
+                self.outside.add(name)
+            return counted(*arguments)
+
+        return watched
+
+
+def test_nothing_is_asked_of_the_device_while_another_captures(tmp_path):
+    """Everything but freeing goes through the gate, in which a capture is alone."""
+    library = Watched()
+    memory = OnHost(library)
+    library.gate = memory.gate
+    model = always_by_steps(open_on_device(tmp_path, cell("lstm"), memory=memory, autotune=True))
+    values = inputs(model, np.random.default_rng(0), 3, 5)
+    model.run(np.arange(1, 6), np.array([3, 1, 2, 1, 1]), values)
+    model._tuning = None
+    model.run(np.arange(1, 6), np.array([3, 1, 2, 1, 1]), values)
+    model.read(np.arange(1, 9))
+    memory.room()
+    assert "cudaMemcpyAsync" in library.calls
+    assert "cudaHostAlloc" in library.calls
+    assert library.outside <= {"cudaFreeHost"}, "what is freed is freed when nobody has it any more"
