@@ -14,6 +14,7 @@ from carousel_server import log
 from carousel_server.runtime import poolgraph, proof, tuning
 from carousel_server.runtime.buckets import LARGEST, bucket_sizes, guessed
 from carousel_server.runtime.devicepool import DevicePool
+from carousel_server.runtime.exchange import Exchange
 from carousel_server.runtime.fused import Fused, pool_exchange
 from carousel_server.runtime.manifest import ModelFile
 from carousel_server.runtime.memory import Memory
@@ -89,7 +90,7 @@ class Choosing:
             first.spec,
             self.pool,
             self.memory,
-            exchange=lambda size: best[size].prepare(size),
+            exchange=lambda size: best[size].exchange(size),
             costs=measured.costs(),
         )
         log.get().info(
@@ -120,12 +121,18 @@ class Choosing:
     def _steps(self, way: Way) -> Steps:
         graph = poolgraph.build_pool_graph(way.graph, way.spec, self.pool.slots)
         session = self.create(graph.SerializeToString(), capture=True)
-        make = partial(pool_exchange, session, way.spec, self.pool, self.memory, steps=1)
+
+        def make(size: int) -> Exchange:
+            with self.memory.gate.shared():
+                return pool_exchange(
+                    session, way.spec, self.pool, self.memory, steps=1, rows=size, graph=size
+                )
+
         return Steps(
             way.spec,
             self.pool,
             self.memory,
-            exchange=lambda size: make(rows=size, graph=size),
+            exchange=make,
             costs=guessed(self.sizes),
         )
 

@@ -12,16 +12,19 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Lets any number of runs in, or one capture."""
+    """Lets any number of runs in, or one capture. Nobody who is inside may go in again."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._inside = 0
+        self._waiting = 0  # captures that want to be alone, or are
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Go in beside others; wait while somebody is alone in there."""
+        """Go in beside others, behind captures that wait: runs that overlap would never end."""
         with self._changed:
+            while self._waiting:
+                self._changed.wait()
             self._inside += 1
         try:
             yield
@@ -33,7 +36,12 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Go in when nobody is inside; whoever comes then waits. Not from within `shared`."""
+        """Go in when nobody is inside; whoever comes then waits."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._inside)
-            yield
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._inside)
+                yield
+            finally:
+                self._waiting -= 1
+                self._changed.notify_all()

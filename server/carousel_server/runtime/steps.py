@@ -136,12 +136,16 @@ class Steps:
             self._pool.write(slots[bad], {name: rows[bad] for name, rows in before.items()})
         return outputs, bad
 
-    def prepare(self, size: int) -> Exchange:
-        """Return the runs of a bucket, captured for the thread that calls."""
+    def exchange(self, size: int) -> Exchange:
+        """Return the runs of a bucket, whether they are captured or not."""
         made = self._exchanges.get(size)
         if made is None:
-            with self._memory.gate.alone():
-                made = self._exchanges[size] = self._make(size)
+            made = self._exchanges[size] = self._make(size)
+        return made
+
+    def prepare(self, size: int) -> Exchange:
+        """Return the runs of a bucket, captured for the thread that calls."""
+        made = self.exchange(size)
         try:
             self._capture(size, made)
         except RUNTIME_ERRORS as error:

@@ -41,13 +41,20 @@ def test_a_capture_waits_for_runs_and_holds_others_up():
     assert inside.wait(10)
     threads[1].start()
     assert not captured.wait(0.05), "somebody is inside"
+    late = threading.Thread(target=lambda: go_in(gate, order))
+    late.start()
+    late.join(0.05)
+    assert late.is_alive(), "nobody overtakes a capture that waits: runs would go on for ever"
     leave.set()
     assert captured.wait(10)
-    with gate.shared():
-        order.append("later run")
-    for thread in threads:
+    for thread in [*threads, late]:
         thread.join(10)
     assert order == ["run", "capture", "later run"]
+
+
+def go_in(gate, order):
+    with gate.shared():
+        order.append("later run")
 
 
 def test_the_gate_opens_after_an_error():
@@ -59,4 +66,6 @@ def test_the_gate_opens_after_an_error():
         except ValueError:
             pass
     with gate.alone():
+        pass
+    with gate.shared():
         pass
