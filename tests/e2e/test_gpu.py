@@ -5,8 +5,11 @@ None of this has run yet: it is skipped where there is no GPU, and says so.
 
 from __future__ import annotations
 
+import urllib.request
+
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import carousel_client as carousel
 from tests.support import models
@@ -40,6 +43,24 @@ def test_4096_sessions_in_ragged_chunks_with_parking(servers):
         came, wanted = (group.step(x) for group in groups)
         for one, other in zip(came, wanted, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@needs_gpu
+def test_a_scrape_tells_of_the_gpu(tmp_path):
+    models.put(tmp_path / "models", cell("lstm"), "lstm")
+    flags = ("--device", "cuda", "--autotune")
+    with (
+        run_server(tmp_path / "models", *flags, log=tmp_path / "log") as server,
+        carousel.connect(server.address) as client,
+    ):
+        client.open_many("lstm", 8).step(np.zeros((8, 3), np.float32))
+        with urllib.request.urlopen(f"http://{server.http}/metrics", timeout=10) as page:
+            families = text_string_to_metric_families(page.read().decode())
+            told = {s.name: s.value for family in families for s in family.samples}
+    for name in ("pool_bytes", "graph_captures_total", "graph_replays_total"):
+        assert told[f"carousel_{name}"] > 0
+    assert told["carousel_device_run_seconds_total"] > 0
+    assert told["carousel_device_memory_bytes"] > 0
 
 
 @needs_gpu

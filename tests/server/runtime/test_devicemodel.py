@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from carousel_server.engine.status import RowStatus
 from carousel_server.errors import DeviceError, ModelFileError, RunError
 from carousel_server.runtime import choosing, proof
 from carousel_server.runtime.fused import Fused
@@ -14,6 +15,7 @@ from carousel_server.runtime.steps import Steps
 from carousel_server.runtime.tuning import Tuning
 from carousel_server.trials import measure_cost, prove_shapes
 from tests.support import models
+from tests.support.bench import Bench
 from tests.support.loaded import load
 from tests.support.ondevice import inputs, open_on_device
 from tests.support.recurrent import CELLS, cell
@@ -253,3 +255,41 @@ def test_sessions_are_told_apart_from_scratch(tmp_path):
     values = inputs(model, np.random.default_rng(0), 1, 3)
     _, bad = model.run(np.array([1, 2, 3]), np.ones(3, np.int64), values)
     assert not bad.any()
+
+
+def test_an_engine_serves_it_with_more_sessions_than_slots(tmp_path):
+    made = models.running_sum(dtype=models.FLOAT64)
+    bench = Bench(open_on_device(tmp_path, made, slots=3))
+    opened = bench.open(*"abcdefg")
+    rng = np.random.default_rng(0)
+    xs = [rng.integers(-9, 9, (9, 2)).astype(np.float64) for _ in opened]
+    parts = []
+    for begin, end in ((0, 1), (1, 4), (4, 9)):
+        parts.append(bench.send({h: x[begin:end] for h, x in zip(opened, xs, strict=True)}))
+    bench.drain()
+    for row, x in enumerate(xs):
+        answers = np.concatenate([message.outputs[row] for message in parts])
+        np.testing.assert_array_equal(answers, np.cumsum(x, axis=0))
+
+
+def test_an_engine_has_one_row_fail_and_no_more(tmp_path):
+    """A run that raises is repeated by halves, over states that no half of it has changed."""
+    made = models.running_sum(dtype=models.FLOAT64)
+    model = open_on_device(tmp_path, made, slots=8)
+    run = model.run
+
+    def crashing(slots, lengths, inputs):
+        if (inputs["x"] == 13).any():
+            raise RunError("thirteen")
+        return run(slots, lengths, inputs)
+
+    model.run = crashing
+    bench = Bench(model)
+    opened = bench.open(*"abcde")
+    message = bench.send(
+        {h: [[13.0 if place == 2 else place, 1.0]] for place, h in enumerate(opened)}
+    )
+    bench.drain()
+    failed = [place for place, status in message.status.items() if status == RowStatus.MODEL_ERROR]
+    assert failed == [2]
+    assert message.outputs[4].tolist() == [[4.0, 1.0]]
