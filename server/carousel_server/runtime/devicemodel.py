@@ -64,7 +64,8 @@ class DeviceModel:
             device=memory.name,
         )
         self.pool = DevicePool(file.spec.states, slots, memory, self._session)
-        self._fused = Fused(self._load(), file.spec, self.pool, memory)
+        session, crossing = self._load()
+        self._fused = Fused(session, file.spec, self.pool, memory, crossing=crossing)
         prover = proof.Prover(file, self.pool)
         wrong = self._wrong(prover)
         chosen = Choosing(
@@ -184,8 +185,8 @@ class DeviceModel:
                 record=record,
             )
 
-    def _load(self) -> ort.InferenceSession:
-        """Return the session of the whole pool graph, all of it where it belongs."""
+    def _load(self) -> tuple[ort.InferenceSession, bool]:
+        """Return the session of the whole pool graph, and whether some of it is on the CPU."""
         try:
             graph = placement.name_nodes(
                 poolgraph.build_pool_graph(self._file.graph, self.spec, self.slots)
@@ -194,11 +195,12 @@ class DeviceModel:
         except RUNTIME_ERRORS as error:
             reason = f"it can't be loaded: {first_line(error)}"
             raise ModelFileError(self._file.path, reason) from error
-        if self.memory.device.kind not in _ANYWHERE:
-            self._check_placement(session, graph)
-        return session
+        if self.memory.device.kind in _ANYWHERE:
+            return session, False
+        return session, self._has_strays(session, graph)
 
-    def _check_placement(self, session: ort.InferenceSession, graph: onnx.ModelProto) -> None:
+    def _has_strays(self, session: ort.InferenceSession, graph: onnx.ModelProto) -> bool:
+        """Whether nodes are on the CPU; it raises where that was not allowed."""
         if (missing := placement.missing_provider(session, self.memory.device)) is not None:
             raise DeviceError(missing)
         try:
@@ -212,7 +214,7 @@ class DeviceModel:
             **placement.counts(nodes),
         )
         if not found:
-            return
+            return False
         if not self._options.allow_cpu_nodes:
             raise ModelFileError(
                 self._file.path,
@@ -222,3 +224,4 @@ class DeviceModel:
         log.get().warning(
             "nodes run on the CPU", model=str(self._file.path), nodes=placement.table(found)
         )
+        return True

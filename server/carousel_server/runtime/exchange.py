@@ -41,6 +41,7 @@ class Exchange:
         held_outputs: Mapping[str, ort.OrtValue],
         host_inputs: Mapping[str, NDArray[np.generic]] | None = None,
         graph: int = NOT_CAPTURED,
+        crossing: bool = False,
     ) -> None:
         """Allocate the blocks and bind them.
 
@@ -53,6 +54,7 @@ class Exchange:
             held_outputs: tensors to write to, by the output's name.
             host_inputs: arrays that the graph reads on the host, by the input's name.
             graph: the number of the captured graph; each number has its own exchange.
+            crossing: whether nodes elsewhere than on the device may read its inputs.
 
         """
         self.inputs, self.outputs = Layout.of(inputs), Layout.of(outputs)
@@ -66,8 +68,10 @@ class Exchange:
         self._options = ort.RunOptions()
         self._options.add_run_config_entry(_NO_WAIT, "1")
         self._options.add_run_config_entry(_GRAPH, str(graph))
-        self._kept = (dict(held_inputs), dict(held_outputs), dict(host_inputs or {}))
-        self._bind(host_inputs or {}, held_inputs, held_outputs)
+        self._held_inputs, self._held_outputs = dict(held_inputs), dict(held_outputs)
+        self._host_inputs, self._crossing = dict(host_inputs or {}), crossing
+        self._bind_inputs()
+        self._bind_outputs()
 
     @property
     def nbytes(self) -> int:
@@ -101,6 +105,13 @@ class Exchange:
         Both are as long as the layouts say, and belong to the exchange until all is done.
         """
         self._memory.upload(staged_in, self._in)
+        # What is read elsewhere than where it is, ONNX Runtime copies when it is bound, and not
+        # when it runs.
+        if self._crossing:
+            self._memory.wait()
+            self._bind_inputs()
+        else:
+            self._bind_host_inputs()
         self._session.run_with_iobinding(self._binding, self._options)
         if staged_out is not None:
             self.queue_download(staged_out)
@@ -116,23 +127,27 @@ class Exchange:
                 self.queue(staged_in, None)
             self._memory.wait()
 
-    def _bind(
-        self,
-        host_inputs: Mapping[str, NDArray[np.generic]],
-        held_inputs: Mapping[str, ort.OrtValue],
-        held_outputs: Mapping[str, ort.OrtValue],
-    ) -> None:
+    def _bind_inputs(self) -> None:
         device = self._memory.device
-        where = (device.kind, device.index)
         for port, offset in zip(self.inputs.ports, self.inputs.offsets, strict=True):
-            address = self._in.address + offset
-            self._binding.bind_input(port.name, *where, port.dtype.type, port.shape, address)
-        for port, offset in zip(self.outputs.ports, self.outputs.offsets, strict=True):
-            address = self._out.address + offset
-            self._binding.bind_output(port.name, *where, port.dtype.type, port.shape, address)
-        for name, array in host_inputs.items():
-            self._binding.bind_cpu_input(name, array)
-        for name, value in held_inputs.items():
+            address, kind = self._in.address + offset, port.dtype.type
+            self._binding.bind_input(
+                port.name, device.kind, device.index, kind, port.shape, address
+            )
+        for name, value in self._held_inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        for name, value in held_outputs.items():
+        self._bind_host_inputs()
+
+    def _bind_host_inputs(self) -> None:
+        for name, array in self._host_inputs.items():
+            self._binding.bind_cpu_input(name, array)
+
+    def _bind_outputs(self) -> None:
+        device = self._memory.device
+        for port, offset in zip(self.outputs.ports, self.outputs.offsets, strict=True):
+            address, kind = self._out.address + offset, port.dtype.type
+            self._binding.bind_output(
+                port.name, device.kind, device.index, kind, port.shape, address
+            )
+        for name, value in self._held_outputs.items():
             self._binding.bind_ortvalue_output(name, value)

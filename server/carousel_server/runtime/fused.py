@@ -27,9 +27,17 @@ class Fused:
     """Runs a pool graph over whole pieces; the graph itself writes all states, or none."""
 
     def __init__(
-        self, session: ort.InferenceSession, spec: ModelSpec, pool: DevicePool, memory: Memory
+        self,
+        session: ort.InferenceSession,
+        spec: ModelSpec,
+        pool: DevicePool,
+        memory: Memory,
+        *,
+        crossing: bool,
     ) -> None:
+        """Make nothing yet; `crossing`: whether the session has nodes elsewhere."""
         self._session, self._spec, self._pool, self._memory = session, spec, pool, memory
+        self._crossing = crossing
         self._kept: OrderedDict[tuple[int, int], tuple[Exchange, NDArray[np.int32]]] = OrderedDict()
         self._nbytes = 0
 
@@ -81,6 +89,7 @@ class Fused:
             steps=steps,
             rows=rows,
             lengths=lengths,
+            crossing=self._crossing,
         )
         made = self._kept[steps, rows] = (exchange, lengths)
         self._nbytes += exchange.nbytes
@@ -99,6 +108,7 @@ def pool_exchange(
     rows: int,
     lengths: NDArray[np.int32] | None = None,
     graph: int = NOT_CAPTURED,
+    crossing: bool = False,
 ) -> Exchange:
     """Return runs of a pool graph over `steps` x `rows`.
 
@@ -123,4 +133,5 @@ def pool_exchange(
         if spec.sequence_lens and lengths is not None
         else None,
         graph=graph,
+        crossing=crossing,
     )

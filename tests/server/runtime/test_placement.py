@@ -10,11 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 from carousel_server.errors import DeviceError, ModelFileError
 from carousel_server.runtime import devicemodel, placement, poolgraph
 from carousel_server.runtime.device import Device
+from carousel_server.runtime.exchange import Exchange
 from carousel_server.runtime.manifest import read_model
 from carousel_server.runtime.placement import Placed
 from carousel_server.runtime.session import create_session
 from tests.support import models
-from tests.support.ondevice import open_on_device
+from tests.support.loaded import load
+from tests.support.ondevice import inputs, open_on_device
 from tests.support.recurrent import cell
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -135,11 +137,48 @@ def test_a_model_with_nodes_on_the_cpu_is_refused(tmp_path, gpu_kind):
     assert "Range" not in str(caught.value)
 
 
-def test_unless_that_is_allowed(tmp_path, gpu_kind):
+def test_unless_that_is_allowed(tmp_path, gpu_kind, monkeypatch):
+    """What such nodes read is bound when it is there: it is copied to them then, and not later."""
     model = open_on_device(tmp_path, cell("lstm"), allow_cpu_nodes=True)
-    x = np.ones((1, 1, 3), np.float32)
-    _, bad = model.run(np.array([1]), np.array([1]), {"x": x})
-    assert not bad.any()
+    ordinary = load(tmp_path, cell("lstm"))
+    happened = []
+    for what in ("wait", "upload"):
+        watch(monkeypatch, model.memory, what, happened)
+    watch(monkeypatch, Exchange, "_bind_inputs", happened)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        values = inputs(model, rng, 2, 3)
+        slots, lengths = np.array([1, 2, 3]), np.array([2, 1, 2])
+        happened.clear()
+        came, _ = model.run(slots, lengths, values)
+        run = happened[happened.index("upload") :]  # before it, what had to be made
+        assert run[:3] == ["upload", "wait", "_bind_inputs"]
+        wanted, _ = ordinary.run(slots, lengths, values)
+        np.testing.assert_allclose(came["y"][0], wanted["y"][0], atol=1e-6)
+
+
+def watch(monkeypatch, owner, name, happened):
+    original = getattr(owner, name)
+
+    def watched(*arguments):
+        happened.append(name)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, watched)
+
+
+def test_lengths_are_bound_anew_for_each_run(tmp_path, monkeypatch):
+    """A node on the device may read them too."""
+    model = open_on_device(tmp_path, cell("lstm"))
+    happened = []
+    watch(monkeypatch, Exchange, "_bind_host_inputs", happened)
+    watch(monkeypatch, Exchange, "_bind_inputs", happened)
+    values = inputs(model, np.random.default_rng(0), 2, 3)
+    for _ in range(2):
+        model.run(np.array([1, 2, 3]), np.array([2, 1, 2]), values)
+    made, again = happened[:2], happened[2:]
+    assert made == ["_bind_inputs", "_bind_host_inputs"]
+    assert again == ["_bind_host_inputs"] * 2
 
 
 def test_where_nobody_can_tell_no_gpu_is_used(tmp_path, gpu_kind, monkeypatch):
