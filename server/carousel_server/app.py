@@ -15,6 +15,7 @@ from carousel_server import __version__, log
 from carousel_server.addresses import is_unspecified, join_address, split_address
 from carousel_server.catalog import Catalog
 from carousel_server.certificates import Certificate, CertificateFiles
+from carousel_server.device_metrics import DeviceCollector
 from carousel_server.drain_socket import DrainSocket
 from carousel_server.draining import drain
 from carousel_server.engine.directory import Directory
@@ -36,7 +37,7 @@ from carousel_server.rpc.snapshots import Snapshots, read_key
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams
 from carousel_server.rpc.tls import Credentials
-from carousel_server.runtime.device import choose_device
+from carousel_server.runtime.device import Device, choose_device
 from carousel_server.serving import Serving, engine_limits
 from carousel_server.settings import Settings
 
@@ -84,7 +85,7 @@ class App:
         serving = Serving(settings, self._directory, self._metrics, keeping, self._crashed)
         while loaded:  # and keep none: it would stay after it was unloaded
             catalog.put(serving.start(loaded.pop()))
-        self._metrics.watch(lambda: [(model.name, model.engine) for model in catalog.all()])
+        self._watch(catalog, serving, device)
 
         health = Health(catalog)
         self._add_services(server, catalog, health, keeping)
@@ -163,6 +164,12 @@ class App:
         self._housekeeping = Housekeeping(settings, catalog, keeping)
         self._metrics.watch_keeping(lambda: keeping.waiting_bytes)
         return keeping
+
+    def _watch(self, catalog: Catalog, serving: Serving, device: Device) -> None:
+        """Have what there is to count read whenever somebody scrapes."""
+        self._metrics.watch(lambda: [(model.name, model.engine) for model in catalog.all()])
+        if device.kind != "cpu":
+            self._metrics.registry.register(DeviceCollector(serving.on_device))
 
     def _verify(self) -> None:
         self._housekeeping.verify()

@@ -10,9 +10,11 @@ from carousel_server import log, trials
 from carousel_server.engine.cost import RunCost
 from carousel_server.errors import ModelFileError, RunError
 from carousel_server.runtime import repository
+from carousel_server.runtime.choosing import DeviceOptions
 from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import ModelFile, read_model
 from carousel_server.runtime.model import LoadedModel
+from carousel_server.runtime.opening import OpenedModel, open_model
 from carousel_server.settings import Settings
 from carousel_server.versions import Stamp
 
@@ -28,7 +30,7 @@ class Loaded:
     entry: repository.Entry
     stamp: Stamp  # from before the file was read
     file: ModelFile
-    model: LoadedModel
+    model: OpenedModel
     seconds: float
     cost: RunCost
     inline_rows: int
@@ -68,10 +70,18 @@ def load_model(entry: repository.Entry, settings: Settings, device: Device) -> L
     began = time.perf_counter()
     stamp = _stamp(entry.path)
     file = read_model(entry.path)
-    model = LoadedModel(file, device=device, slots=settings.slots, threads=settings.run_threads)
+    model = open_model(
+        file,
+        device=device,
+        slots=settings.slots,
+        threads=settings.run_threads,
+        options=device_options(settings),
+    )
+    on_cpu = model if isinstance(model, LoadedModel) else None
     try:
         trials.prove_shapes(model)
-        trials.choose_width(model)
+        if on_cpu is not None:
+            trials.choose_width(on_cpu)
         cost = trials.measure_cost(model)
     except RunError as error:
         raise ModelFileError(entry.path, f"it fails on a trial run: {error}") from error
@@ -84,10 +94,21 @@ def load_model(entry: repository.Entry, settings: Settings, device: Device) -> L
         state_bytes=model.spec.state_bytes,
         slots=settings.slots,
         run_microseconds=round(cost.seconds(1, 1) * 1e6),
-        threads_from_rows=model.wide_from,
+        threads_from_rows=on_cpu and on_cpu.wide_from,
     )
     inline_rows = cost.rows_within(_INLINE_SECONDS) if device.kind == "cpu" else 0
     return Loaded(entry, stamp, file, model, seconds, cost, inline_rows)
+
+
+def device_options(settings: Settings) -> DeviceOptions:
+    """Return the device's part of the settings."""
+    return DeviceOptions(
+        math=settings.math,
+        allow_cpu_nodes=settings.allow_cpu_nodes,
+        pool_bytes=settings.pool_bytes,
+        autotune=settings.autotune,
+        tuning_folder=Path(settings.tuning_folder) if settings.tuning_folder else None,
+    )
 
 
 def _stamp(path: Path) -> Stamp:

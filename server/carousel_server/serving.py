@@ -16,7 +16,8 @@ from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import Recorder
 from carousel_server.loading import Loaded
 from carousel_server.metrics import Metrics
-from carousel_server.runtime.model import LoadedModel
+from carousel_server.runtime.devicemodel import DeviceModel
+from carousel_server.runtime.opening import OpenedModel
 from carousel_server.settings import Settings
 
 
@@ -48,7 +49,11 @@ class Serving:
         self._on_crash = on_crash
         # No number is used twice: the directory tells the sessions of engines apart by it.
         self._numbers = count()
-        self._runners: dict[int, LoadedModel] = {}
+        self._runners: dict[int, tuple[str, OpenedModel]] = {}
+
+    def on_device(self) -> list[tuple[str, DeviceModel]]:
+        """Return the models that are in a GPU's memory, by name."""
+        return [(name, m) for name, m in self._runners.values() if isinstance(m, DeviceModel)]
 
     def start(self, item: Loaded) -> Served:
         """Give a loaded model an engine, and that a thread."""
@@ -72,7 +77,7 @@ class Serving:
             on_crash=self._on_crash,
         )
         keeper.connect(driver)
-        self._runners[number] = item.model
+        self._runners[number] = (entry.name, item.model)
         return Served(
             name=entry.name,
             version=entry.version,
@@ -97,8 +102,8 @@ class Serving:
         """
         entry = item.entry
         sessions = await old.driver.change(item.model, cost=item.cost, inline_rows=item.inline_rows)
-        self._runners[old.number].close()
-        self._runners[old.number] = item.model
+        self._runners[old.number][1].close()
+        self._runners[old.number] = (entry.name, item.model)
         # What is saved from now on is the new version's.
         old.keeper.recorder = _recorder(item)
         self._metrics.load_seconds.remove(old.name, old.version)
@@ -117,7 +122,7 @@ class Serving:
     async def stop(self, model: Served) -> None:
         """End a model's engine; what it has begun it ends."""
         await model.driver.stop()
-        self._runners.pop(model.number).close()
+        self._runners.pop(model.number)[1].close()
         self._metrics.load_seconds.remove(model.name, model.version)
 
 

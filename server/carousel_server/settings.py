@@ -55,6 +55,31 @@ class Settings(Sources):
         "127.0.0.1:8002", description="HOST:PORT for /metrics, /healthz and /readyz"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    math: str = Field(
+        "float32",
+        pattern="^(float32|tf32|float16|bfloat16)$",
+        description="on a GPU: the numbers that matrix products are made in: float32, tf32, "
+        "float16 or bfloat16; states stay as the model has them",
+    )
+    autotune: bool = Field(
+        default=False,
+        description="on a GPU: measure at the start which way of running each batch is fastest",
+    )
+    tuning_folder: str = Field(
+        "",
+        description="folder in which --autotune keeps what it measured for the next start; "
+        "empty: nowhere",
+    )
+    allow_cpu_nodes: bool = Field(
+        default=False,
+        description="on a GPU: serve models some of whose nodes ONNX Runtime runs on the CPU",
+    )
+    pool_bytes: float = Field(
+        0.8,
+        gt=0,
+        description="bytes of the device's memory that a model's pool may take; up to 1: that part "
+        "of what is free when it is loaded",
+    )
     threads: Threads = Field(
         0, ge=0, description="threads inside a large run; auto or 0: one for every core"
     )

@@ -24,6 +24,12 @@ class TensorSpec:
         """Bytes of one step."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def harmless(self) -> int:
+        """0, or the value next to it that the input may hold: for runs that nobody asked for."""
+        low = 0 if self.minimum is None else max(0, self.minimum)
+        return low if self.maximum is None else min(low, self.maximum)
+
 
 @dataclass(frozen=True, slots=True)
 class StateSpec:

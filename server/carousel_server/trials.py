@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from carousel_server.engine.cost import RunCost
+from carousel_server.engine.runner import Runner
 from carousel_server.runtime.model import LoadedModel
-from carousel_server.spec import TensorSpec
 
 _PROVEN_ROWS = 3
 _TRIAL_ROWS = 32
@@ -30,7 +30,7 @@ _ROUNDS = 3
 _LONG_SECONDS = 20e-3
 
 
-def prove_shapes(model: LoadedModel) -> None:
+def prove_shapes(model: Runner) -> None:
     """Run several shapes on scratch: declared shapes are only a promise.
 
     Raises:
@@ -68,7 +68,7 @@ def choose_width(model: LoadedModel) -> None:
     model.settle()
 
 
-def measure_cost(model: LoadedModel) -> RunCost:
+def measure_cost(model: Runner) -> RunCost:
     """Return what runs of the model cost, from a few of them on scratch."""
     one = _seconds(model, 1, 1)
     rows = min(_TRIAL_ROWS, model.spec.max_batch or _TRIAL_ROWS)
@@ -82,7 +82,7 @@ def measure_cost(model: LoadedModel) -> RunCost:
     return RunCost(run=_AROUND_A_RUN + max(one - step - row, 0.0), step=step, row=row)
 
 
-def _seconds(model: LoadedModel, rows: int, steps: int) -> float:
+def _seconds(model: Runner, rows: int, steps: int) -> float:
     """Return the least time of a few runs: what else the machine does only adds to it."""
     times = []
     for _ in range(_TRIALS):
@@ -92,17 +92,11 @@ def _seconds(model: LoadedModel, rows: int, steps: int) -> float:
     return min(times)
 
 
-def _trial_run(model: LoadedModel, rows: int, steps: int) -> None:
+def _trial_run(model: Runner, rows: int, steps: int) -> None:
     """Run on scratch: slot 0 is nobody's."""
     lead = (steps, rows) if model.spec.time_axis else (rows,)
     inputs = {
-        spec.name: np.full((*lead, *spec.shape), _harmless(spec), spec.dtype)
+        spec.name: np.full((*lead, *spec.shape), spec.harmless, spec.dtype)
         for spec in model.spec.inputs
     }
     model.run(np.zeros(rows, np.int64), np.full(rows, steps), inputs)
-
-
-def _harmless(spec: TensorSpec) -> int:
-    """Return 0, or the value next to it that the input may hold."""
-    low = 0 if spec.minimum is None else max(0, spec.minimum)
-    return low if spec.maximum is None else min(low, spec.maximum)

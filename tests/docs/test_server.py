@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from carousel_server.device_metrics import DeviceCollector
 from carousel_server.settings import Settings
 from tests.docs.pages import tables
 from tests.support import raw
@@ -42,6 +43,15 @@ def test_limits_are_flags():
 #: What a server without TLS doesn't show; tests/e2e/test_tls.py has one that does.
 WITH_TLS = {"carousel_tls_certificate_expiry_timestamp_seconds": ("gauge", set())}
 
+#: What a server without a GPU doesn't show; tests/server/test_device_metrics.py reads them.
+ON_A_GPU = {
+    family.name + ("_total" if family.type == "counter" else ""): (family.type, labels)
+    for family, labels in (
+        (family, set(getattr(family, "_labelnames", ())))
+        for family in DeviceCollector(list).collect()
+    )
+}
+
 
 def scrape(server):
     with urllib.request.urlopen(f"http://{server.http}/metrics", timeout=10) as page:
@@ -65,4 +75,4 @@ def test_every_metric_is_in_the_table_and_no_other(server):
         name.strip("`"): (kind, {label.strip() for label in labels.split(",") if label.strip()})
         for name, kind, labels, _ in tables(PAGE, "metric")
     }
-    assert told == found | WITH_TLS
+    assert told == found | WITH_TLS | ON_A_GPU

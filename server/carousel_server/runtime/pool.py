@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from carousel_server.errors import DeviceError
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.session import RUNTIME_ERRORS, create_session
+from carousel_server.runtime.session import RUNTIME_ERRORS, create_session, first_line
 from carousel_server.spec import StateSpec
 
 # Any opset with ScatterND does; this one is read by every ONNX Runtime that we allow.
@@ -20,10 +20,10 @@ _OPSET = 17
 _IR_VERSION = 8
 
 # Prefixes, so that a state may have any name.
-_SLOTS = "slots"
-_POOL = "pool/"
-_ROWS = "rows/"
-_OUT = "out/"
+SLOTS = "slots"
+POOL = "pool/"
+ROWS = "rows/"
+OUT = "out/"
 
 
 class Pool:
@@ -35,18 +35,18 @@ class Pool:
 
     def __init__(self, states: Sequence[StateSpec], slots: int, device: Device) -> None:
         self._states = tuple(states)
-        self.tensors = {state.name: _allocate(state, slots + 1, device) for state in states}
-        read, write = _reader(states, slots + 1), _writer(states, slots + 1)
+        self.tensors = {state.name: allocate(state, slots + 1, device) for state in states}
+        read, write = reader_graph(states, slots + 1), writer_graph(states, slots + 1)
         self._reader = create_session(read.SerializeToString(), device, threads=1)
         self._writer = create_session(write.SerializeToString(), device, threads=1)
 
     def read(self, slots: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Return the states in `slots` [N], each `[N, *shape]`, on the host."""
         binding = self._reader.io_binding()
-        binding.bind_cpu_input(_SLOTS, slots)
+        binding.bind_cpu_input(SLOTS, slots)
         for state in self._states:
-            binding.bind_ortvalue_input(_POOL + state.name, self.tensors[state.name])
-            binding.bind_output(_ROWS + state.name, "cpu")
+            binding.bind_ortvalue_input(POOL + state.name, self.tensors[state.name])
+            binding.bind_output(ROWS + state.name, "cpu")
         self._reader.run_with_iobinding(binding)
         rows = binding.get_outputs()
         return {state.name: value.numpy() for state, value in zip(self._states, rows, strict=True)}
@@ -54,16 +54,22 @@ class Pool:
     def write(self, slots: NDArray[np.int64], rows: Mapping[str, NDArray[np.generic]]) -> None:
         """Put `rows`, each `[N, *shape]`, into `slots` [N]."""
         binding = self._writer.io_binding()
-        binding.bind_cpu_input(_SLOTS, slots[:, None])
+        binding.bind_cpu_input(SLOTS, slots[:, None])
         for state in self._states:
             pool = self.tensors[state.name]
-            binding.bind_cpu_input(_ROWS + state.name, np.ascontiguousarray(rows[state.name]))
-            binding.bind_ortvalue_input(_POOL + state.name, pool)
-            binding.bind_ortvalue_output(_OUT + state.name, pool)
+            binding.bind_cpu_input(ROWS + state.name, np.ascontiguousarray(rows[state.name]))
+            binding.bind_ortvalue_input(POOL + state.name, pool)
+            binding.bind_ortvalue_output(OUT + state.name, pool)
         self._writer.run_with_iobinding(binding)
 
 
-def _allocate(state: StateSpec, rows: int, device: Device) -> ort.OrtValue:
+def allocate(state: StateSpec, rows: int, device: Device) -> ort.OrtValue:
+    """Return a tensor `[rows, *shape]` on the device; on the CPU it holds zeros.
+
+    Raises:
+        DeviceError: it does not fit.
+
+    """
     shape = (rows, *state.shape)
     try:
         if device.kind == "cpu":
@@ -75,27 +81,29 @@ def _allocate(state: StateSpec, rows: int, device: Device) -> ort.OrtValue:
     except RUNTIME_ERRORS as error:
         raise DeviceError(
             f"a pool of {rows} x {state.nbytes} bytes for state {state.name!r} does not fit on "
-            f"{device}; lower --slots"
+            f"{device}; lower --slots ({first_line(error)})"
         ) from error
 
 
-def _reader(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
-    nodes, inputs, outputs = [], [_value(_SLOTS, TensorProto.INT64, ["N"])], []
+def reader_graph(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
+    """Return the graph that copies rows of pools: `SLOTS` [N] and `POOL`s to `ROWS` [N, ...]."""
+    nodes, inputs, outputs = [], [_value(SLOTS, TensorProto.INT64, ["N"])], []
     for state in states:
         kind = helper.np_dtype_to_tensor_dtype(state.dtype)
-        pool, out = _POOL + state.name, _ROWS + state.name
-        nodes.append(helper.make_node("Gather", [pool, _SLOTS], [out], axis=0))
+        pool, out = POOL + state.name, ROWS + state.name
+        nodes.append(helper.make_node("Gather", [pool, SLOTS], [out], axis=0))
         inputs.append(_value(pool, kind, [rows, *state.shape]))
         outputs.append(_value(out, kind, ["N", *state.shape]))
     return _model("read", nodes, inputs, outputs)
 
 
-def _writer(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
-    nodes, inputs, outputs = [], [_value(_SLOTS, TensorProto.INT64, ["N", 1])], []
+def writer_graph(states: Sequence[StateSpec], rows: int) -> onnx.ModelProto:
+    """Return the graph that puts `ROWS` [N, ...] into pools at `SLOTS` [N, 1]; `OUT`s are they."""
+    nodes, inputs, outputs = [], [_value(SLOTS, TensorProto.INT64, ["N", 1])], []
     for state in states:
         kind = helper.np_dtype_to_tensor_dtype(state.dtype)
-        pool, new, out = _POOL + state.name, _ROWS + state.name, _OUT + state.name
-        nodes.append(helper.make_node("ScatterND", [pool, _SLOTS, new], [out]))
+        pool, new, out = POOL + state.name, ROWS + state.name, OUT + state.name
+        nodes.append(helper.make_node("ScatterND", [pool, SLOTS, new], [out]))
         inputs += [
             _value(pool, kind, [rows, *state.shape]),
             _value(new, kind, ["N", *state.shape]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from carousel_server.runtime import placement
 from carousel_server.runtime.device import Device
 
 #: What ONNX Runtime raises; its exceptions have no base class of their own.
@@ -26,8 +29,19 @@ RUNTIME_ERRORS = (
 _SEVERITY_FATAL = 4
 
 
-def create_session(model: bytes, device: Device, *, threads: int) -> ort.InferenceSession:
-    """Return a session for a serialized model, with `threads` threads inside a node."""
+def create_session(
+    model: bytes,
+    device: Device,
+    *,
+    threads: int,
+    provider_options: Mapping[str, str] | None = None,
+    record: bool = False,
+) -> ort.InferenceSession:
+    """Return a session for a serialized model, with `threads` threads inside a node.
+
+    `provider_options` are the wanted provider's; with `record` the session remembers where it has
+    put each node (`placement.py`).
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -37,7 +51,10 @@ def create_session(model: bytes, device: Device, *, threads: int) -> ort.Inferen
     options.enable_mem_pattern = False
     # Idle threads would spin on the cores that the RPCs need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model, options, providers=device.providers)
+    if record:
+        options.add_session_config_entry(placement.RECORD, "1")
+    providers = device.providers(provider_options)
+    return ort.InferenceSession(model, options, providers=providers)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,0 +1,75 @@
+"""That ours computes what PyTorch does on the CPU, before anything is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmarks.ondevice.cases import FEATURES
+from benchmarks.ondevice.models import Torch
+from carousel_server.runtime.devicemodel import DeviceModel
+from carousel_server.runtime.proof import TOLERANCE
+
+_ROUNDS = 3
+_LONGEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was compared, the largest difference, and how large it may be."""
+
+    what: str
+    worst: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is small enough."""
+        return self.worst <= self.allowed
+
+
+@torch.inference_mode()
+def against_torch(model: DeviceModel, network: Torch, *, sessions: int, math: str) -> Check:
+    """Stream ragged chunks of many sessions through both; every other one is parked on the way.
+
+    Parked: its state is read to the host and written back to another slot. Differences are relative
+    to the larger of 1 and the value.
+    """
+    rng = np.random.default_rng(0)
+    slots = rng.permutation(np.arange(1, model.slots + 1))[:sessions]
+    free = np.setdiff1d(np.arange(1, model.slots + 1), slots)
+    zeros = {s.name: np.zeros((sessions, *s.shape), s.dtype) for s in model.spec.states}
+    model.write(slots, zeros)
+    shape = (network.network.layers, sessions, network.network.hidden)
+    h, c = torch.zeros(shape), torch.zeros(shape)
+    worst = 0.0
+    for _ in range(_ROUNDS):
+        lengths = rng.integers(1, _LONGEST + 1, sessions)
+        x = rng.normal(size=(lengths.max(), sessions, FEATURES)).astype(np.float32)
+        came, bad = model.run(slots, lengths, {"x": x})
+        if bad.any():
+            return Check("a row came out not finite", float("inf"), 0.0)
+        expected, h, c = _ragged(network, x, lengths, h, c)
+        within = np.arange(len(x))[:, None] < lengths
+        difference = np.abs(came["y"] - expected) / np.maximum(1, np.abs(expected))
+        worst = max(worst, float(difference[within].max()))
+        moved = min(len(free), sessions // 2)
+        model.write(free[:moved], model.read(slots[:moved]))
+        slots[:moved], free[:moved] = free[:moved], slots[:moved].copy()
+    what = f"{sessions} sessions in ragged chunks with parking, against PyTorch on the CPU"
+    return Check(what, worst, TOLERANCE[math])
+
+
+def _ragged(
+    network: Torch, x: np.ndarray, lengths: np.ndarray, h: torch.Tensor, c: torch.Tensor
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """Advance each row by its own length, a step at a time."""
+    answers = np.zeros((*x.shape[:2], 1), np.float32)
+    for time, values in enumerate(x):
+        y, next_h, next_c = network(torch.from_numpy(values)[None], h, c)
+        goes_on = torch.from_numpy(lengths > time)[None, :, None]
+        h, c = torch.where(goes_on, next_h, h), torch.where(goes_on, next_c, c)
+        answers[time] = y[0].numpy()
+    return answers, h, c
