@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.ondevice.cases import FEATURES
 from benchmarks.ondevice.models import Torch
-from carousel_server.runtime.devicemodel import DeviceModel
-from carousel_server.runtime.proof import TOLERANCE
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.proof import TOLERANCE
 
 _ROUNDS = 3
 _LONGEST = 8

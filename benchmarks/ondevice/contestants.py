@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from benchmarks.ondevice.cases import FEATURES, Case
 from benchmarks.ondevice.clock import synchronize
 from benchmarks.ondevice.models import Torch
-from carousel_server.runtime.choosing import DeviceOptions
-from carousel_server.runtime.cuda.cudart import Cudart
-from carousel_server.runtime.cuda.memory import CudaMemory
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.devicemodel import DeviceModel
 from carousel_server.runtime.manifest import read_model
-from carousel_server.runtime.memory import HostMemory, Memory
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
+from carousel_server.runtime.ondevice.cuda.cudart import Cudart
+from carousel_server.runtime.ondevice.cuda.memory import CudaMemory
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.memory import HostMemory, Memory
 
 Tick = Callable[[], object]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.ondevice.cases import FEATURES, Network
 from benchmarks.ondevice.contestants import open_memory
-from carousel_server.runtime.choosing import DeviceOptions
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.devicemodel import DeviceModel
 from carousel_server.runtime.manifest import read_model
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 
 # A tensor's rows are counted in 31 bits.
 _MOST = 2**31 - 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from carousel_server.runtime.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 
 
 class DeviceCollector(Collector):

@@ -10,10 +10,10 @@ from carousel_server import log, trials
 from carousel_server.engine.cost import RunCost
 from carousel_server.errors import ModelFileError, RunError
 from carousel_server.runtime import repository
-from carousel_server.runtime.choosing import DeviceOptions
 from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import ModelFile, read_model
 from carousel_server.runtime.model import LoadedModel
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
 from carousel_server.runtime.opening import OpenedModel, open_model
 from carousel_server.settings import Settings
 from carousel_server.versions import Stamp

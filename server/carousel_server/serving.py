@@ -16,7 +16,7 @@ from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import Recorder
 from carousel_server.loading import Loaded
 from carousel_server.metrics import Metrics
-from carousel_server.runtime.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 from carousel_server.runtime.opening import OpenedModel
 from carousel_server.settings import Settings
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from carousel_server.device_metrics import DeviceCollector
-from carousel_server.runtime.memory import HostMemory, Room
+from carousel_server.runtime.ondevice.memory import HostMemory, Room
 from tests.support.ondevice import inputs, open_on_device
 from tests.support.recurrent import cell
 

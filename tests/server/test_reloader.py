@@ -267,7 +267,7 @@ async def test_a_retired_version_is_unloaded_when_its_last_session_ends(world):
     world.put("2")
     await world.look()
     runner = world.catalog.find("m", "1").engine._runner
-    pool, session = weakref.ref(runner.pool), weakref.ref(runner._session)
+    pool, session = weakref.ref(runner.pool), weakref.ref(runner._narrow)
     running = asyncio.create_task(world.reloader.run())
     await world.close("a")
     assert world.served() == ["2", "(1)"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from carousel_server.runtime.choosing import DeviceOptions
-from carousel_server.runtime.devicemodel import DeviceModel
 from carousel_server.runtime.manifest import read_model
-from carousel_server.runtime.memory import HostMemory, Memory
-from carousel_server.runtime.tuning import Tuning
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.memory import HostMemory, Memory
+from carousel_server.runtime.ondevice.tuning import Tuning
 from tests.support.models import put
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import onnxruntime as ort
 
 from carousel_server.errors import DeviceError
-from carousel_server.runtime.cuda.cudart import CudaError, Cudart
-from carousel_server.runtime.gate import Gate
+from carousel_server.runtime.ondevice.cuda.cudart import CudaError, Cudart
+from carousel_server.runtime.ondevice.gate import Gate
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"

@@ -6,14 +6,14 @@ from typing import Protocol
 
 from carousel_server.engine.runner import Runner
 from carousel_server.errors import DeviceError
-from carousel_server.runtime.budget import check_pool
-from carousel_server.runtime.choosing import DeviceOptions
-from carousel_server.runtime.cuda.cudart import CudaError, Cudart
-from carousel_server.runtime.cuda.memory import CudaMemory
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.devicemodel import DeviceModel
 from carousel_server.runtime.manifest import ModelFile
 from carousel_server.runtime.model import LoadedModel
+from carousel_server.runtime.ondevice.budget import check_pool
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
+from carousel_server.runtime.ondevice.cuda.cudart import CudaError, Cudart
+from carousel_server.runtime.ondevice.cuda.memory import CudaMemory
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 
 
 class OpenedModel(Runner, Protocol):

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.stepform import CONTROL_FLOW, RECURRENT
+from carousel_server.runtime.ondevice.stepform import CONTROL_FLOW, RECURRENT
 
 #: Asks ONNX Runtime to remember where it put what; there since version 1.24.
 RECORD = "session.record_ep_graph_assignment_info"

@@ -7,8 +7,8 @@ import pytest
 
 from carousel_server.errors import DeviceError
 from carousel_server.runtime import device, placement
-from carousel_server.runtime.cuda.cudart import Cudart
 from carousel_server.runtime.device import Device, choose_device
+from carousel_server.runtime.ondevice.cuda.cudart import Cudart
 from tests.support.fakecuda import NO_DEVICE, FakeCudart
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from carousel_server.errors import DeviceError, ModelFileError
-from carousel_server.runtime import devicemodel, placement, poolgraph
+from carousel_server.runtime import placement, poolgraph
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.exchange import Exchange
 from carousel_server.runtime.manifest import read_model
+from carousel_server.runtime.ondevice import devicemodel
+from carousel_server.runtime.ondevice.exchange import Exchange
 from carousel_server.runtime.placement import Placed
 from carousel_server.runtime.session import create_session
 from tests.support import models

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carousel_server.runtime.buckets import active_rows, bucket_sizes, cover, guessed
+from carousel_server.runtime.ondevice.buckets import active_rows, bucket_sizes, cover, guessed
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import ctypes
 import numpy as np
 import pytest
 
-from carousel_server.runtime.cuda import cudart as module
-from carousel_server.runtime.cuda.cudart import CudaError, Cudart
+from carousel_server.runtime.ondevice.cuda import cudart as module
+from carousel_server.runtime.ondevice.cuda.cudart import CudaError, Cudart
 from tests.support.fakecuda import NO_DEVICE, NO_MEMORY, FakeCudart
 
 

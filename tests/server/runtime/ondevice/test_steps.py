@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from carousel_server.errors import RunError
-from carousel_server.runtime.exchange import Exchange
-from carousel_server.runtime.steps import Launch, plan
+from carousel_server.runtime.ondevice.exchange import Exchange
+from carousel_server.runtime.ondevice.steps import Launch, plan
 from tests.support import models
 from tests.support.guards import context
 from tests.support.loaded import load

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel_server.runtime import buckets, poolgraph
-from carousel_server.runtime.devicepool import DevicePool
-from carousel_server.runtime.exchange import Exchange
-from carousel_server.runtime.memory import Bytes, Memory
+from carousel_server.runtime import poolgraph
+from carousel_server.runtime.ondevice import buckets
+from carousel_server.runtime.ondevice.devicepool import DevicePool
+from carousel_server.runtime.ondevice.exchange import Exchange
+from carousel_server.runtime.ondevice.memory import Bytes, Memory
 from carousel_server.runtime.session import RUNTIME_ERRORS, first_line
 from carousel_server.spec import ModelSpec
 

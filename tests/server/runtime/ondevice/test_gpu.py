@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from carousel_server.errors import ModelFileError
-from carousel_server.runtime import proof
-from carousel_server.runtime.choosing import DeviceOptions
 from carousel_server.runtime.device import choose_device
-from carousel_server.runtime.devicemodel import DeviceModel
 from carousel_server.runtime.manifest import read_model
+from carousel_server.runtime.ondevice import proof
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 from carousel_server.runtime.opening import open_model
 from tests.support import models
 from tests.support.gpu import needs_gpu

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from carousel_server.runtime import choosing, tuning
-from carousel_server.runtime.tuning import Tuning, TuningCache, grid
+from carousel_server.runtime.ondevice import choosing, tuning
+from carousel_server.runtime.ondevice.tuning import Tuning, TuningCache, grid
 from tests.support.ondevice import inputs, open_on_device
 from tests.support.recurrent import cell
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from carousel_server.runtime.gate import Gate
+from carousel_server.runtime.ondevice.gate import Gate
 
 
 def test_runs_are_inside_together():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from carousel_server.errors import DeviceError
-from carousel_server.runtime.budget import check_pool
-from carousel_server.runtime.memory import Room
+from carousel_server.runtime.ondevice.budget import check_pool
+from carousel_server.runtime.ondevice.memory import Room
 from carousel_server.spec import StateSpec
 
 STATES = [StateSpec(n, f"{n}_out", np.dtype("<f4"), (128,), np.zeros(128, "f4")) for n in "hc"]

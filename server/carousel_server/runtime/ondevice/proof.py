@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.devicepool import DevicePool
 from carousel_server.runtime.manifest import ModelFile
+from carousel_server.runtime.ondevice.devicepool import DevicePool
 from carousel_server.runtime.session import create_session
 from carousel_server.spec import ModelSpec, TensorSpec
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from carousel_server.runtime.layout import Layout, Port
-from carousel_server.runtime.memory import Bytes, Memory
+from carousel_server.runtime.ondevice.layout import Layout, Port
+from carousel_server.runtime.ondevice.memory import Bytes, Memory
 
 Arrays = Mapping[str, NDArray[np.generic]]
 

@@ -10,10 +10,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carousel_server.runtime import pool as rows_of
-from carousel_server.runtime.buckets import LARGEST
-from carousel_server.runtime.exchange import Exchange
-from carousel_server.runtime.layout import Port
-from carousel_server.runtime.memory import Memory
+from carousel_server.runtime.ondevice.buckets import LARGEST
+from carousel_server.runtime.ondevice.exchange import Exchange
+from carousel_server.runtime.ondevice.layout import Port
+from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.spec import StateSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from carousel_server.runtime.decomposed import decompose
 from carousel_server.runtime.manifest import ModelFile
-from carousel_server.runtime.stepform import control_flow, step_form
+from carousel_server.runtime.ondevice.decomposed import decompose
+from carousel_server.runtime.ondevice.stepform import control_flow, step_form
 from carousel_server.spec import ModelSpec
 
 OPERATORS = "operators"

@@ -20,8 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from carousel_server.runtime.ondevice.stepform import RECURRENT
 from carousel_server.runtime.poolgraph import PREFIX
-from carousel_server.runtime.stepform import RECURRENT
 
 #: In what numbers the products are made, by the name that `--math` has for it. The rest, and the
 #: states, stay float32: an error of a product is forgotten, one in a cell state is carried along.

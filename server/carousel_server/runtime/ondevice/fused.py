@@ -10,10 +10,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carousel_server.runtime import poolgraph
-from carousel_server.runtime.devicepool import DevicePool
-from carousel_server.runtime.exchange import NOT_CAPTURED, Exchange
-from carousel_server.runtime.layout import Port
-from carousel_server.runtime.memory import Memory
+from carousel_server.runtime.ondevice.devicepool import DevicePool
+from carousel_server.runtime.ondevice.exchange import NOT_CAPTURED, Exchange
+from carousel_server.runtime.ondevice.layout import Port
+from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.spec import ModelSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]

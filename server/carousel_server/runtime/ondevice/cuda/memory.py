@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import onnxruntime as ort
 
-from carousel_server.runtime.cuda.cudart import Cudart
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.gate import Gate
-from carousel_server.runtime.memory import Block, Bytes, Room, Traffic
+from carousel_server.runtime.ondevice.cuda.cudart import Cudart
+from carousel_server.runtime.ondevice.gate import Gate
+from carousel_server.runtime.ondevice.memory import Block, Bytes, Room, Traffic
 
 
 class CudaMemory:

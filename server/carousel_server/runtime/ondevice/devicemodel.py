@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from carousel_server import log
 from carousel_server.errors import DeviceError, ModelFileError, RunError
-from carousel_server.runtime import placement, poolgraph, proof
-from carousel_server.runtime.budget import check_pool
-from carousel_server.runtime.choosing import Choosing, DeviceOptions
-from carousel_server.runtime.devicepool import DevicePool
-from carousel_server.runtime.fused import Fused
+from carousel_server.runtime import placement, poolgraph
 from carousel_server.runtime.manifest import ModelFile
-from carousel_server.runtime.memory import Memory
+from carousel_server.runtime.ondevice import proof
+from carousel_server.runtime.ondevice.budget import check_pool
+from carousel_server.runtime.ondevice.choosing import Choosing, DeviceOptions
+from carousel_server.runtime.ondevice.devicepool import DevicePool
+from carousel_server.runtime.ondevice.fused import Fused
+from carousel_server.runtime.ondevice.memory import Memory
+from carousel_server.runtime.ondevice.steps import CaptureFailed, Counts, Steps
 from carousel_server.runtime.session import RUNTIME_ERRORS, create_session, first_line
-from carousel_server.runtime.steps import CaptureFailed, Counts, Steps
 from carousel_server.spec import ModelSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]

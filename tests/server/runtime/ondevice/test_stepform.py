@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from carousel_server.runtime.manifest import read_model
-from carousel_server.runtime.stepform import control_flow, step_form
+from carousel_server.runtime.ondevice.stepform import control_flow, step_form
 from tests.support import models
 from tests.support.recurrent import CELLS, cell
 

@@ -11,16 +11,17 @@ from typing import Protocol
 import onnxruntime as ort
 
 from carousel_server import log
-from carousel_server.runtime import poolgraph, proof, tuning
-from carousel_server.runtime.buckets import LARGEST, bucket_sizes, guessed
-from carousel_server.runtime.devicepool import DevicePool
-from carousel_server.runtime.exchange import Exchange
-from carousel_server.runtime.fused import Fused, pool_exchange
+from carousel_server.runtime import poolgraph
 from carousel_server.runtime.manifest import ModelFile
-from carousel_server.runtime.memory import Memory
+from carousel_server.runtime.ondevice import proof, tuning
+from carousel_server.runtime.ondevice.buckets import LARGEST, bucket_sizes, guessed
+from carousel_server.runtime.ondevice.devicepool import DevicePool
+from carousel_server.runtime.ondevice.exchange import Exchange
+from carousel_server.runtime.ondevice.fused import Fused, pool_exchange
+from carousel_server.runtime.ondevice.memory import Memory
+from carousel_server.runtime.ondevice.steps import Steps
+from carousel_server.runtime.ondevice.ways import Way, ways_of
 from carousel_server.runtime.session import RUNTIME_ERRORS, first_line
-from carousel_server.runtime.steps import Steps
-from carousel_server.runtime.ways import Way, ways_of
 
 
 @dataclass(frozen=True, slots=True)

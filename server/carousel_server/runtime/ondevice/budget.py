@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from carousel_server.errors import DeviceError
-from carousel_server.runtime.memory import Room
+from carousel_server.runtime.ondevice.memory import Room
 from carousel_server.spec import StateSpec
 
 

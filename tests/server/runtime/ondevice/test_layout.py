@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carousel_server.runtime.layout import ALIGNMENT, Layout, Port
+from carousel_server.runtime.ondevice.layout import ALIGNMENT, Layout, Port
 
 PORTS = st.lists(
     st.tuples(

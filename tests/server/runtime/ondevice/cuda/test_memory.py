@@ -9,10 +9,10 @@ import threading
 import numpy as np
 import pytest
 
-from carousel_server.runtime.cuda.cudart import Cudart
-from carousel_server.runtime.cuda.memory import CudaMemory
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.memory import Block, HostMemory, Room
+from carousel_server.runtime.ondevice.cuda.cudart import Cudart
+from carousel_server.runtime.ondevice.cuda.memory import CudaMemory
+from carousel_server.runtime.ondevice.memory import Block, HostMemory, Room
 from tests.support.fakecuda import OK, FakeCudart
 from tests.support.loaded import load
 from tests.support.ondevice import always_by_steps, inputs, open_on_device

@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from carousel_server.runtime.decomposed import decompose
 from carousel_server.runtime.manifest import read_model
-from carousel_server.runtime.stepform import RECURRENT, step_form
+from carousel_server.runtime.ondevice.decomposed import decompose
+from carousel_server.runtime.ondevice.stepform import RECURRENT, step_form
 from tests.support import models
 from tests.support.recurrent import CELLS, cell
 

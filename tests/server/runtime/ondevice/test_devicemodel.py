@@ -8,11 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import DeviceError, ModelFileError, RunError
-from carousel_server.runtime import choosing, proof
-from carousel_server.runtime.fused import Fused
-from carousel_server.runtime.memory import HostMemory, Room
-from carousel_server.runtime.steps import Steps
-from carousel_server.runtime.tuning import Tuning
+from carousel_server.runtime.ondevice import choosing, proof
+from carousel_server.runtime.ondevice.fused import Fused
+from carousel_server.runtime.ondevice.memory import HostMemory, Room
+from carousel_server.runtime.ondevice.steps import Steps
+from carousel_server.runtime.ondevice.tuning import Tuning
 from carousel_server.trials import measure_cost, prove_shapes
 from tests.support import models
 from tests.support.bench import Bench
@@ -22,7 +22,7 @@ from tests.support.recurrent import CELLS, cell
 
 
 def test_rows_are_read_and_written_in_pieces_of_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("carousel_server.runtime.devicepool.LARGEST", 4)
+    monkeypatch.setattr("carousel_server.runtime.ondevice.devicepool.LARGEST", 4)
     model = open_on_device(tmp_path, cell("lstm"), slots=20)
     rng = np.random.default_rng(0)
     slots = rng.permutation(np.arange(1, 21))[:13]

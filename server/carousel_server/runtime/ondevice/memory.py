@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.runtime.device import Device
-from carousel_server.runtime.gate import Gate
-from carousel_server.runtime.layout import ALIGNMENT
+from carousel_server.runtime.ondevice.gate import Gate
+from carousel_server.runtime.ondevice.layout import ALIGNMENT
 
 Bytes = NDArray[np.uint8]
 

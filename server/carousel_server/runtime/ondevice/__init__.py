@@ -1,0 +1,1 @@
+"""A model's states, inputs and outputs in a device's memory, and its steps captured there."""
