@@ -202,6 +202,16 @@ def test_a_manifest_that_is_none(tmp_path, text):
             np.array([np.nan, 0], "<f4").tobytes(),
             "its manifest lets state 's' begin with a value that is not finite",
         ),
+        (
+            "inputs.symbols",
+            ["a", "b"],
+            "its manifest gives 'x' 2 symbols, and only integers stand for symbols",
+        ),
+        (
+            "outputs.content",
+            manifest_pb2.TENSOR_CONTENT_PROBABILITIES,
+            "its manifest gives 'y' probabilities of 2 classes, and the names of 0 (columns)",
+        ),
     ],
 )
 def test_a_manifest_that_does_not_fit_its_graph(tmp_path, field, value, sentence):
