@@ -256,3 +256,15 @@ class SessionGroup(GroupView, ClosedAfterwards):
         result = self._link.control(control, self._roster, rows)
         check(result.errors, rows=len(self), grouped=True)
         return result
+
+
+def step_each(sessions: Iterable[Session], xs: Iterable[Any]) -> list[Any]:
+    """Step several sessions at once, each with one of `xs`, and return their answers in order.
+
+    All are on their way before the first answer is awaited. Raises what `Session.step` raises.
+    """
+    started = []
+    for session, x in zip(sessions, xs, strict=True):
+        block = session._block(x, None)
+        started.append((session._link, block, session._link.start(block)))
+    return [link.wait(block, ready, grouped=False) for link, block, ready in started]
