@@ -14,7 +14,7 @@ import carousel_client as carousel
 from carousel_client.cli._common import count, describe, guarded
 
 # The most characters that the names of classes take in the table; JSON has them all.
-_MOST_NAMES = 40
+_MOST_NAMES = 30
 
 
 @guarded
@@ -46,15 +46,15 @@ def models(
 
 
 def _described(tensor: carousel.TensorInfo) -> str:
-    """Return a tensor, and what its numbers stand for: `y float32[3]: classes a, b, c`."""
+    """Return a tensor, and below it what its numbers stand for, if anything."""
     if tensor.symbols:
-        return f"{describe(tensor)}: {count(len(tensor.symbols), 'symbol')}"
+        return f"{describe(tensor)}\n  {count(len(tensor.symbols), 'symbol')}"
     if not tensor.content:
         return describe(tensor)
     names = ", ".join(repr(n) if n.isspace() or not n.isprintable() else n for n in tensor.columns)
     if len(names) > _MOST_NAMES:
         names = f"{names[:_MOST_NAMES]}… ({len(tensor.columns):,} in all)"
-    return f"{describe(tensor)}: classes {names}"
+    return f"{describe(tensor)}\n  classes {names}"
 
 
 def _plain(model: carousel.ModelInfo) -> dict[str, Any]:
