@@ -200,6 +200,11 @@ def _check_cast(spec: TensorInfo, array: Array) -> None:
                 f"input {spec.name!r} takes {want.name}, {info.min} to {info.max}, but got values "
                 f"from {low} to {high}"
             )
+    elif have.kind in "US":
+        raise InvalidInput(
+            f"input {spec.name!r} takes {want.name}, but got an array of strings, which doesn't "
+            "convert; text is one string for a session, and a list of them for a group"
+        )
     elif have.kind not in "fiub" or not np.can_cast(have, want, "same_kind"):
         raise InvalidInput(
             f"input {spec.name!r} takes {want.name}, but got {have.name}, which doesn't convert "

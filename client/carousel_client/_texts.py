@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def is_texts(x: Any) -> bool:
     """Whether a group's input is meant as text: a string, or a list that begins with one."""
-    return isinstance(x, str) or (isinstance(x, list | tuple) and len(x) > 0 and type(x[0]) is str)
+    return isinstance(x, str) or (
+        isinstance(x, list | tuple) and len(x) > 0 and isinstance(x[0], str)
+    )
 
 
 def vocabulary(model: ModelInfo) -> tuple[TensorInfo, Vocabulary]:

@@ -113,6 +113,12 @@ def test_of_several_outputs_each_is_what_it_holds():
     ("name", "x", "why"),
     [
         ("letters", "", "the text is empty: a step takes at least one symbol"),
+        (
+            "letters",
+            ["a", "b"],
+            "takes int64, but got an array of strings, which doesn't convert; text is one",
+        ),
+        ("both", {"a": [0, 0], "k": "a"}, "input 'k' takes int64, but got an array of strings"),
         ("weather", "storm", "'weather' has no vocabulary, so it takes no text, but numbers: 'x'"),
         (
             "both",
