@@ -10,7 +10,8 @@ with carousel.connect("localhost:8001") as client, client.open("co2") as session
 `carousel.aio` is the same for asyncio. Arrays are numpy's.
 """
 
-from carousel_client import aio
+from carousel_client import aio, text
+from carousel_client._classes import Classes
 from carousel_client._errors import (
     AnswersLost,
     Busy,
@@ -61,6 +62,7 @@ __all__ = [
     "Backoff",
     "Busy",
     "CarouselError",
+    "Classes",
     "Client",
     "ClientClosed",
     "ConnectionLost",
@@ -98,4 +100,5 @@ __all__ = [
     "Unavailable",
     "aio",
     "connect",
+    "text",
 ]

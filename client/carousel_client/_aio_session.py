@@ -85,8 +85,9 @@ class Session(SessionView, ClosedAfterwards):
         """Run one step or several, and return their answers.
 
         `x` is `[*step]` or `[T, *step]`, and the answer `[*output]` or `[T, *output]`; a model with
-        several inputs takes a dict of such arrays, one with several outputs gives one. `timeout` is
-        in seconds, None for as long as it takes. Steps of many sessions called in one turn of the
+        several inputs takes a dict of such arrays, one with several outputs gives one. Where the
+        model has a vocabulary, a string goes in too, and `Classes` come back. `timeout` is in
+        seconds, None for as long as it takes. Steps of many sessions called in one turn of the
         event loop travel in one message.
 
         Raises InvalidInput, SessionError, StepError, Busy, DeadlineExceeded, ConnectionLost; what
@@ -224,7 +225,8 @@ class SessionGroup(GroupView, ClosedAfterwards):
 
         `x` is `[N, *step]`, `[N, T, *step]`, or a list of N arrays `[T_i, *step]` where T_i may be
         0 for a session that has no steps now; answers come in the same form. Several inputs or
-        outputs: dicts of such. `timeout` is in seconds, None for as long as it takes.
+        outputs: dicts of such. With a vocabulary a list of N strings goes in too. `timeout` is in
+        seconds, None for as long as it takes.
 
         Raises InvalidInput, and GroupError with each failed row's error and all answers.
         """

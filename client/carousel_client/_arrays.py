@@ -1,7 +1,7 @@
 """What users pass and get: arrays of one step or of several, for one session or for a group.
 
 Inside the client everything is flat: the steps of all rows laid end to end, `(S, *step)`, with S
-the sum of the rows' lengths.
+the sum of the rows' lengths. A text is a chunk of its symbols, answered with named classes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from carousel_client import _texts
 from carousel_client._columns import ONE_STEP, Array, Ints
 from carousel_client._errors import InvalidInput
 from carousel_client._models import ModelInfo, TensorInfo
 
-#: How answers are shaped: one step a row `(N, *step)`, equal chunks `(N, T, *step)`, or a list.
-Form = Literal["step", "chunk", "ragged"]
+#: How answers are shaped: one step a row `(N, *step)`, equal chunks `(N, T, *step)`, or a list;
+#: those to text are chunks, or lists of them, that know their classes' names.
+Form = Literal["step", "chunk", "ragged", "text"]
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class Chunks:
 
 
 def one_session(model: ModelInfo, x: Any) -> Chunks:
-    """Return the chunk of one session: each input `[*step]` or `[T, *step]`.
+    """Return the chunk of one session: each input `[*step]` or `[T, *step]`, or a text.
 
     Raises InvalidInput.
     """
@@ -38,6 +40,9 @@ def one_session(model: ModelInfo, x: Any) -> Chunks:
         spec = model.inputs[0]
         if x.shape == spec.shape and x.dtype == spec.dtype and x.flags.c_contiguous:
             return Chunks({spec.name: x[np.newaxis]}, ONE_STEP, "step")
+    if isinstance(x, str):
+        ids = _texts.encode(model, x)
+        return Chunks({model.inputs[0].name: ids}, np.array([len(ids)], np.int64), "text")
     flat: dict[str, Array] = {}
     form: Form | None = None
     steps = 0
@@ -65,9 +70,13 @@ def one_session(model: ModelInfo, x: Any) -> Chunks:
 def many_sessions(model: ModelInfo, x: Any, rows: int) -> Chunks:
     """Return the chunks of N sessions: each input `[N, *step]`, `[N, T, *step]` or ragged.
 
-    Ragged is a list (or tuple) of N arrays `[T_i, *step]`; T_i may be 0.
+    Ragged is a list (or tuple) of N arrays `[T_i, *step]`, or of N texts; T_i may be 0.
     Raises InvalidInput.
     """
+    if _texts.is_texts(x):
+        each = _texts.encode_each(model, x, rows)
+        lengths = np.array([len(ids) for ids in each], np.int64)
+        return Chunks({model.inputs[0].name: np.concatenate(each)}, lengths, "text")
     found: Chunks | None = None
     for spec, value in _by_name(model.inputs, x):
         chunks = _group_input(model, spec, value, rows)
@@ -115,26 +124,35 @@ def answers(
     """
     if not grouped and len(model.outputs) == 1:  # most calls
         flat = outputs[model.outputs[0].name]
-        return flat.reshape(flat.shape[1:]) if form == "step" else flat
+        if form == "step":
+            return flat.reshape(flat.shape[1:])
+        return flat if form == "chunk" else meant(model.outputs[0], flat, form)
 
-    def shaped(flat: Array) -> Any:
+    def shaped(spec: TensorInfo) -> Any:
+        flat = outputs[spec.name]
         step = flat.shape[1:]
         if not grouped:
-            return flat.reshape(step) if form == "step" else flat
+            return flat.reshape(step) if form == "step" else meant(spec, flat, form)
         if form == "step":
             return flat
         if form == "chunk":
             return flat.reshape(len(lengths), int(lengths[0]) if len(lengths) else 0, *step)
-        return np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
+        rows = np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
+        return [meant(spec, row, form) for row in rows] if form == "text" else rows
 
-    return by_output(model, lambda name: shaped(outputs[name]))
+    return by_output(model, shaped)
 
 
-def by_output(model: ModelInfo, get: Callable[[str], Any]) -> Any:
-    """Return get(name) for the model's output, or a dict of them where it has several."""
+def by_output(model: ModelInfo, get: Callable[[TensorInfo], Any]) -> Any:
+    """Return get(spec) for the model's output, or a dict of them where it has several."""
     if len(model.outputs) == 1:
-        return get(model.outputs[0].name)
-    return {spec.name: get(spec.name) for spec in model.outputs}
+        return get(model.outputs[0])
+    return {spec.name: get(spec) for spec in model.outputs}
+
+
+def meant(spec: TensorInfo, steps: Array, form: Form) -> Any:
+    """Return an output's answers `(T, *step)` as what answers in this form are."""
+    return _texts.read(spec, steps) if form == "text" else steps
 
 
 def cast(spec: TensorInfo, value: Any) -> Array:
@@ -182,6 +200,11 @@ def _check_cast(spec: TensorInfo, array: Array) -> None:
                 f"input {spec.name!r} takes {want.name}, {info.min} to {info.max}, but got values "
                 f"from {low} to {high}"
             )
+    elif have.kind in "US":
+        raise InvalidInput(
+            f"input {spec.name!r} takes {want.name}, but got an array of strings, which doesn't "
+            "convert; text is one string for a session, and a list of them for a group"
+        )
     elif have.kind not in "fiub" or not np.can_cast(have, want, "same_kind"):
         raise InvalidInput(
             f"input {spec.name!r} takes {want.name}, but got {have.name}, which doesn't convert "

@@ -6,17 +6,34 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from carousel import wire
 from carousel.v1 import manifest_pb2, models_pb2, server_pb2, sessions_pb2, tensor_pb2
+from carousel_client import _texts
+from carousel_client._classes import Content
+from carousel_client._columns import Array
 from carousel_client._errors import ServerError
+from carousel_client._vocabulary import Vocabulary
+
+_CONTENTS: MappingProxyType[int, Content] = MappingProxyType(
+    {
+        manifest_pb2.TENSOR_CONTENT_PROBABILITIES: "probabilities",
+        manifest_pb2.TENSOR_CONTENT_LOG_PROBABILITIES: "log_probabilities",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """One input, output or state: `shape` is that of one step (or one state) of one session."""
+    """One input, output or state: `shape` is that of one step (or one state) of one session.
+
+    The integer v of a tensor with `symbols` stands for the string `symbols[v]`. `content` says
+    whether the numbers are probabilities, or their logarithms, of the classes that `columns` names.
+    """
 
     name: str
     dtype: np.dtype[np.generic]
@@ -26,6 +43,8 @@ class TensorInfo:
     description: str = ""
     minimum: int | None = None
     maximum: int | None = None
+    symbols: tuple[str, ...] = ()
+    content: Content = ""
 
     @cached_property
     def wire_dtype(self) -> tensor_pb2.DataType.ValueType:
@@ -58,6 +77,40 @@ class ModelInfo:
         """Bytes of one step of one session on the wire, asked or answered, whichever is more."""
         asked = sum(spec.size * spec.dtype.itemsize for spec in self.inputs)
         return max(1, asked, sum(spec.size * spec.dtype.itemsize for spec in self.outputs))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The symbols of a model that takes text: one input, one symbol a step. None for others."""
+        spec = self.inputs[0] if len(self.inputs) == 1 else None
+        return Vocabulary(spec.symbols) if spec and spec.symbols and not spec.shape else None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that the model gives probabilities of; empty where it doesn't.
+
+        Those of the first such output, where there are several.
+        """
+        return next((spec.columns for spec in self.outputs if spec.content), ())
+
+    def encode(self, text: str) -> Array:
+        """Return a text as the model takes it, one number a symbol: (T,).
+
+        The longest symbol is taken each time. A character that isn't known becomes the symbol
+        "\ufffd" where the model has it. Raises InvalidInput.
+        """
+        return _texts.encode(self, text)
+
+    def decode(self, ids: Any) -> str:
+        """Return the text that numbers of the model's symbols stand for. Raises InvalidInput."""
+        return _texts.vocabulary(self)[1].decode(ids)
+
+    def read(self, answer: Any) -> Any:
+        """Return an answer's probabilities as `Classes`: `step("text")` does it by itself.
+
+        `answer` is what `step` gave, an array or a dict of them. What holds no probabilities of
+        classes stays as it is. Raises InvalidInput.
+        """
+        return _texts.read_all(self, answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +232,8 @@ def _tensor_info(spec: manifest_pb2.TensorSpec) -> TensorInfo:
         description=spec.description,
         minimum=spec.minimum if spec.HasField("minimum") else None,
         maximum=spec.maximum if spec.HasField("maximum") else None,
+        symbols=tuple(spec.symbols),
+        content=_CONTENTS.get(spec.content, ""),  # what a newer server means is left as numbers
     )
 
 

@@ -75,8 +75,9 @@ class Session(SessionView, ClosedAfterwards):
         """Run one step or several, and return their answers.
 
         `x` is `[*step]` or `[T, *step]`, and the answer `[*output]` or `[T, *output]`; a model with
-        several inputs takes a dict of such arrays, one with several outputs gives one. `timeout` is
-        in seconds, None for as long as it takes.
+        several inputs takes a dict of such arrays, one with several outputs gives one. Where the
+        model has a vocabulary, a string goes in too, and `Classes` come back. `timeout` is in
+        seconds, None for as long as it takes.
 
         Raises InvalidInput, SessionError, StepError, Busy, DeadlineExceeded, ConnectionLost; what
         was answered before the failure is in the error's `answers`.
@@ -205,7 +206,8 @@ class SessionGroup(GroupView, ClosedAfterwards):
 
         `x` is `[N, *step]`, `[N, T, *step]`, or a list of N arrays `[T_i, *step]` where T_i may be
         0 for a session that has no steps now; answers come in the same form. Several inputs or
-        outputs: dicts of such. `timeout` is in seconds, None for as long as it takes.
+        outputs: dicts of such. With a vocabulary a list of N strings goes in too. `timeout` is in
+        seconds, None for as long as it takes.
 
         Raises InvalidInput, and GroupError with each failed row's error and all answers.
         """
@@ -256,3 +258,15 @@ class SessionGroup(GroupView, ClosedAfterwards):
         result = self._link.control(control, self._roster, rows)
         check(result.errors, rows=len(self), grouped=True)
         return result
+
+
+def step_each(sessions: Iterable[Session], xs: Iterable[Any]) -> list[Any]:
+    """Step several sessions at once, each with one of `xs`, and return their answers in order.
+
+    All are on their way before the first answer is awaited. Raises what `Session.step` raises.
+    """
+    started = []
+    for session, x in zip(sessions, xs, strict=True):
+        block = session._block(x, None)
+        started.append((session._link, block, session._link.start(block)))
+    return [link.wait(block, ready, grouped=False) for link, block, ready in started]

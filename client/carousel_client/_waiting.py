@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from carousel_client._arrays import answers, by_output
+from carousel_client._arrays import answers, by_output, meant
 from carousel_client._block import Block
 from carousel_client._errors import CarouselError, DeadlineExceeded, GroupError
+from carousel_client._models import TensorInfo
 
 #: How much longer than its deadline a caller waits, in seconds: the server's own answer, which
 #: says how far the steps came, is then about to arrive.
@@ -39,17 +40,18 @@ def result(block: Block, *, grouped: bool, unanswered: CarouselError | None = No
     if not errors:
         return answers(model, outputs, block.lengths, block.form, grouped=grouped)
 
-    def answered(name: str, row: int) -> Any:
+    def answered(spec: TensorInfo, row: int) -> Any:
         begin = int(block.starts[row])
-        return outputs[name][begin : begin + int(block.answered[row])].copy()
+        steps = outputs[spec.name][begin : begin + int(block.answered[row])]
+        return meant(spec, steps.copy(), block.form)
 
     if grouped:
         rows = range(len(block.lengths))
-        lists = by_output(model, lambda name: [answered(name, row) for row in rows])
+        lists = by_output(model, lambda spec: [answered(spec, row) for row in rows])
         raise GroupError(errors, rows=len(rows), answers=lists)
     error = errors[0]
     if block.answered[0]:
-        error.answers = by_output(model, lambda name: answered(name, 0))
+        error.answers = by_output(model, lambda spec: answered(spec, 0))
     raise error
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 import grpc
 
 from carousel import wire
+from carousel_client import _aio_text as text
 from carousel_client._addresses import DEFAULT_ADDRESS, addresses
 from carousel_client._aio_link import Link
 from carousel_client._aio_session import Opening, S, Session, SessionGroup
@@ -32,7 +33,7 @@ from carousel_client._options import Backoff, Options
 from carousel_client._session import one_state_each, wanted
 from carousel_client._tls import Tls
 
-__all__ = ["Client", "Session", "SessionGroup", "connect"]
+__all__ = ["Client", "Session", "SessionGroup", "connect", "text"]
 
 
 def connect(

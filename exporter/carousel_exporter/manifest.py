@@ -11,6 +11,7 @@ import onnx
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
+from carousel.meanings import meaning_flaw
 from carousel.v1.manifest_pb2 import (
     MODEL_FORM_SEQUENCE,
     MODEL_FORM_STEP,
@@ -102,6 +103,8 @@ def _check_complete(manifest: ModelManifest, path: Path) -> None:
                 raise ModelFileError(
                     f"The manifest of {path} gives {kind} {spec.name!r} no type that is known."
                 )
+            if isinstance(spec, TensorSpec) and (flaw := meaning_flaw(spec)):
+                raise ModelFileError(f"The manifest of {path} gives {kind} {spec.name!r} {flaw}.")
 
 
 def _properties(model: onnx.ModelProto) -> dict[str, str]:

@@ -1,6 +1,8 @@
 import pytest
+from typer.testing import CliRunner
 
 import carousel_client as carousel
+from carousel_client.cli import app
 from tests.client.fake import Fake
 
 
@@ -21,3 +23,14 @@ def quick():
 def client(fake, quick):
     with carousel.connect(fake.address, **quick) as made:
         yield made
+
+
+@pytest.fixture
+def run(fake):
+    """The command line, in this process, against the fake server."""
+
+    def run(*words, stdin=""):
+        command = ["--address", fake.address, *words]
+        return CliRunner().invoke(app, command, input=stdin, env={"COLUMNS": "200"})
+
+    return run

@@ -31,6 +31,7 @@ from carousel.v1 import (
     tensor_pb2,
 )
 from carousel.v1 import sessions_pb2 as pb
+from tests.client import speaking
 from tests.client.store import Held, Kept, Store
 
 F32, I64 = tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_INT64
@@ -61,6 +62,8 @@ MODELS = [
     model("sum", [spec("x", [2], columns=["a", "b"])], [spec("y", [2], columns=["a", "b"])], "2"),
     model("sum", [spec("x", [2])], [spec("y", [2])], is_default=False),
     model("co2", [spec("x", [1], columns=["co2"])], [spec("y", [1], columns=["co2"])]),
+    model("letters", [speaking.text("x")], [speaking.next_letters("y")]),
+    model("weather", [spec("x", [3])], [speaking.weather("y")]),
 ]
 
 
@@ -670,7 +673,8 @@ class Fake:
         held.unsaved += len(x)
         if self.switches.save_every and held.unsaved >= self.switches.save_every:
             self.save(held)
-        outputs = {held.model.manifest.outputs[0].name: sums.astype("<f4")}
+        output = held.model.manifest.outputs[0]
+        outputs = {output.name: speaking.said(output, sums).astype("<f4")}
         if len(names) > 1:
             outputs["n"] = (chunk[names[1]] * 2).astype("<i8")
         return outputs

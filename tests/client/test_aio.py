@@ -7,6 +7,7 @@ import pytest
 
 import carousel_client as carousel
 from carousel.v1 import sessions_pb2 as pb
+from tests.client.fake import MODELS
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_one_failing_row_leaves_its_neighbours(aclient, fake):
 
 
 async def test_the_whole_surface(aclient, fake):
-    assert len(await aclient.models()) == 5
+    assert len(await aclient.models()) == len(MODELS)
     assert (await aclient.model("sum")).version == "2"
     assert (await aclient.info()).server_id == fake.server_id
     async with aclient.open("sum", "one", initial_states={"total": [1, 1]}) as session:

@@ -16,15 +16,6 @@ from carousel.v1 import sessions_pb2 as pb
 from carousel_client.cli import app
 
 
-@pytest.fixture
-def run(fake):
-    def run(*words, stdin=""):
-        command = ["--address", fake.address, *words]
-        return CliRunner().invoke(app, command, input=stdin, env={"COLUMNS": "200"})
-
-    return run
-
-
 def start(fake, *words, **options):
     program = "from carousel_client.cli import main; main()"
     return subprocess.Popen(
@@ -45,7 +36,15 @@ def test_models(run):
     assert "x float32[2]" in found.stdout
     listed = json.loads(run("models", "--json").stdout)
     assert listed[2]["inputs"] == [
-        {"name": "x", "dtype": "float32", "shape": [2], "columns": ["a", "b"], "unit": ""}
+        {
+            "name": "x",
+            "dtype": "float32",
+            "shape": [2],
+            "columns": ["a", "b"],
+            "unit": "",
+            "symbols": [],
+            "content": "",
+        }
     ]
 
 

@@ -18,7 +18,7 @@ README = ROOT / "client" / "README.md"
 
 def test_exports():
     assert carousel.__all__ == [
-        *("AnswersLost", "Backoff", "Busy", "CarouselError", "Client", "ClientClosed"),
+        *("AnswersLost", "Backoff", "Busy", "CarouselError", "Classes", "Client", "ClientClosed"),
         *("ConnectionLost", "DeadlineExceeded", "Drain", "FailoverEvent", "GroupError"),
         *("InvalidInput", "Limits"),
         *("MarkNotFound", "ModelError", "ModelInfo", "ModelNotFound", "NumericFault"),
@@ -26,10 +26,20 @@ def test_exports():
         *("SessionClosed", "SessionError", "SessionExists", "SessionExpired", "SessionGroup"),
         *("SessionInfo", "SessionLost", "SessionMoved", "SessionNotFound", "SnapshotMismatch"),
         *("StaleHandle", "StepError", "TensorInfo", "Tls", "Unavailable", "aio", "connect"),
+        "text",
     ]
-    assert carousel.aio.__all__ == ["Client", "Session", "SessionGroup", "connect"]
+    assert carousel.aio.__all__ == ["Client", "Session", "SessionGroup", "connect", "text"]
+    assert carousel.aio.text.__all__ == carousel.text.__all__
     for name in carousel.__all__:
         assert getattr(carousel, name).__doc__, name
+
+
+@pytest.mark.parametrize("name", ["generate", "write", "beam"])
+def test_text_has_the_same_surface(name):
+    one, other = getattr(carousel.text, name), getattr(carousel.aio.text, name)
+    assert inspect.signature(one).parameters.keys() == inspect.signature(other).parameters.keys()
+    assert one.__doc__
+    assert other.__doc__
 
 
 @pytest.mark.parametrize("name", ["Client", "Session", "SessionGroup", "connect"])

@@ -11,7 +11,7 @@ from google.rpc import code_pb2
 
 import carousel_client as carousel
 from carousel.v1 import sessions_pb2 as pb
-from tests.client.fake import Fake, status
+from tests.client.fake import MODELS, Fake, status
 
 
 def test_steps_and_chunks(client, fake):
@@ -74,6 +74,8 @@ def test_models_sessions_and_info(client, fake):
         ("sum", "2"),
         ("sum", "1"),
         ("co2", "1"),
+        ("letters", "1"),
+        ("weather", "1"),
     ]
     assert client.model("sum", "1").outputs[0].shape == (2,)
     assert client.info().server_id == fake.server_id
@@ -282,7 +284,7 @@ def test_open_is_made_again_when_its_answer_was_lost(client, fake):
 
 def test_calls_wait_for_a_server_that_is_away(client, fake):
     fake.switches.calls["Models"] = [status(code_pb2.UNAVAILABLE)] * 3
-    assert len(client.models()) == 5
+    assert len(client.models()) == len(MODELS)
 
 
 def test_a_broken_stream_is_opened_again_and_steps_that_did_not_run_are_sent_again(client, fake):

@@ -198,6 +198,8 @@ def test_random_cuts_make_up_the_whole():
         (lambda m: m.ClearField("outputs"), "names no output"),
         (lambda m: m.ClearField("states"), "names no state"),
         (lambda m: m.inputs[0].ClearField("dtype"), "gives input 'x' no type"),
+        (lambda m: m.inputs[0].symbols.append("a"), "gives input 'x' 1 symbols"),
+        (lambda m: setattr(m.outputs[0], "content", 2), "gives output 'y' probabilities"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(model, change, words):

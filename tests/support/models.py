@@ -29,9 +29,9 @@ _ONNX_TYPES = {
 }
 
 
-def tensor(name: str, *shape: int, dtype: int = FLOAT, **bounds: int) -> manifest_pb2.TensorSpec:
-    """Return a declaration of an input or output."""
-    return manifest_pb2.TensorSpec(name=name, dtype=dtype, shape=shape, **bounds)
+def tensor(name: str, *shape: int, dtype: int = FLOAT, **more) -> manifest_pb2.TensorSpec:
+    """Return a declaration of an input or output; `more` are other fields of it."""
+    return manifest_pb2.TensorSpec(name=name, dtype=dtype, shape=shape, **more)
 
 
 def state(
@@ -169,6 +169,49 @@ def lstm(
         sequence_lens="sequence_lens",
         constants=constants,
         opset=opset,
+    )
+
+
+def language(
+    symbols: str | Sequence[str] = "ab\n", *, hidden: int = 8, seed: int = 0, sharpness: float = 1.0
+) -> onnx.ModelProto:
+    """A language model with random weights: h = tanh(E[x] + h R), y = log_softmax(h V).
+
+    `symbols` are its vocabulary. Probabilities differ the more, the greater `sharpness` is.
+    """
+    rng, size = np.random.default_rng(seed), len(symbols)
+    constants = {
+        "E": rng.normal(0, 1, (size, hidden)).astype(np.float32),
+        "R": rng.normal(0, 0.8, (hidden, hidden)).astype(np.float32),
+        "V": rng.normal(0, sharpness, (hidden, size)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["E", "x"], ["embedded"], axis=0),
+        helper.make_node("MatMul", ["h", "R"], ["carried"]),
+        helper.make_node("Add", ["embedded", "carried"], ["both"]),
+        helper.make_node("Tanh", ["both"], ["h_out"]),
+        helper.make_node("MatMul", ["h_out", "V"], ["logits"]),
+        helper.make_node("LogSoftmax", ["logits"], ["y"], axis=-1),
+    ]
+    text = tensor("x", dtype=INT64, minimum=0, maximum=size - 1, symbols=symbols)
+    said = tensor("y", size, columns=symbols, content=manifest_pb2.TENSOR_CONTENT_LOG_PROBABILITIES)
+    return model(
+        nodes, inputs=[text], outputs=[said], states=[state("h", hidden)], constants=constants
+    )
+
+
+def classifier(classes: Sequence[str] = ("calm", "windy", "storm")) -> onnx.ModelProto:
+    """A label for each step: s = s + x, y = softmax(s), with as many features as classes."""
+    nodes = [
+        helper.make_node("Add", ["x", "s"], ["s_out"]),
+        helper.make_node("Softmax", ["s_out"], ["y"], axis=-1),
+    ]
+    content = manifest_pb2.TENSOR_CONTENT_PROBABILITIES
+    return model(
+        nodes,
+        inputs=[tensor("x", len(classes))],
+        outputs=[tensor("y", len(classes), columns=classes, content=content)],
+        states=[state("s", len(classes))],
     )
 
 

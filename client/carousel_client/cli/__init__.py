@@ -10,6 +10,7 @@ import carousel_client as carousel
 from carousel_client import __version__
 from carousel_client.cli._bench import bench
 from carousel_client.cli._common import Target
+from carousel_client.cli._generate import generate
 from carousel_client.cli._models import models
 from carousel_client.cli._sessions import sessions
 from carousel_client.cli._stream import stream
@@ -102,6 +103,7 @@ def root(
 
 app.command()(models)
 app.command()(stream)
+app.command()(generate)
 app.command()(sessions)
 app.command()(bench)
 

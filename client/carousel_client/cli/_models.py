@@ -8,9 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import carousel_client as carousel
-from carousel_client.cli._common import describe, guarded
+from carousel_client.cli._common import count, describe, guarded
+
+# The most characters that the names of classes take in the table; JSON has them all.
+_MOST_NAMES = 30
 
 
 @guarded
@@ -19,9 +23,9 @@ def models(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the server's models.
+    """List the server's models; how many symbols their vocabularies have, and their classes.
 
-    Example: `carousel models`
+    Examples: `carousel models`, `carousel models --json`
     """
     with context.obj.connect() as client:
         found = client.models()
@@ -33,12 +37,24 @@ def models(
         table.add_row(
             model.name,
             model.version,
-            "\n".join(describe(tensor) for tensor in model.inputs),
-            "\n".join(describe(tensor) for tensor in model.outputs),
+            Text("\n".join(_described(tensor) for tensor in model.inputs)),
+            Text("\n".join(_described(tensor) for tensor in model.outputs)),
             f"{model.state_bytes:,}",
             "yes" if model.is_default else "",
         )
     Console().print(table)
+
+
+def _described(tensor: carousel.TensorInfo) -> str:
+    """Return a tensor, and below it what its numbers stand for, if anything."""
+    if tensor.symbols:
+        return f"{describe(tensor)}\n  {count(len(tensor.symbols), 'symbol')}"
+    if not tensor.content:
+        return describe(tensor)
+    names = ", ".join(repr(n) if n.isspace() or not n.isprintable() else n for n in tensor.columns)
+    if len(names) > _MOST_NAMES:
+        names = f"{names[:_MOST_NAMES]}… ({len(tensor.columns):,} in all)"
+    return f"{describe(tensor)}\n  classes {names}"
 
 
 def _plain(model: carousel.ModelInfo) -> dict[str, Any]:
@@ -62,4 +78,6 @@ def _tensor(tensor: carousel.TensorInfo) -> dict[str, Any]:
         "shape": list(tensor.shape),
         "columns": list(tensor.columns),
         "unit": tensor.unit,
+        "symbols": list(tensor.symbols),
+        "content": tensor.content,
     }

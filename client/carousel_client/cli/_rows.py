@@ -1,10 +1,10 @@
-"""From lines of text to the inputs of one step each, and from answers to lines of text."""
+"""From lines of text to the inputs of one step each."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ def lines(source: ByteSource) -> Iterator[tuple[int, bytes]]:
     Raises InputError where the source can't be read.
     """
     number, rest = 0, b""
-    while data := _read(source, number):
+    while data := read(source, number + 1):
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:
             number += 1
@@ -45,11 +45,15 @@ def lines(source: ByteSource) -> Iterator[tuple[int, bytes]]:
         yield number + 1, rest
 
 
-def _read(source: ByteSource, number: int) -> bytes:
+def read(source: ByteSource, number: int) -> bytes:
+    """Return what there is to read by now, b"" at the end.
+
+    Raises InputError, which names the line of this number, where the source can't be read.
+    """
     try:
         return source.read(65536) or b""
     except OSError as error:
-        raise InputError(f"line {number + 1} cannot be read: {error.strerror}") from None
+        raise InputError(f"line {number} cannot be read: {error.strerror}") from None
 
 
 def text(number: int, line: bytes) -> str:
@@ -178,41 +182,6 @@ class CsvReader:
         return value
 
 
-def header(model: carousel.ModelInfo) -> list[str]:
-    """Return the names of an answer's values, in order."""
-    names: list[str] = []
-    for spec in model.outputs:
-        if spec.columns:
-            names.extend(spec.columns)
-        elif spec.size == 1:
-            names.append(spec.name)
-        else:
-            names.extend(f"{spec.name}_{i}" for i in range(spec.size))
-    return names
-
-
-def csv_line(values: Iterable[Any]) -> str:
-    """Return one line of comma-separated values."""
-    return ",".join(_quoted(str(value)) for value in values)
-
-
-def answer_line(model: carousel.ModelInfo, answer: dict[str, Any], *, as_json: bool) -> str:
-    """Return one step's answer, each output `[*output]`, as a line."""
-    if as_json:
-        return json.dumps({name: _exact(value) for name, value in answer.items()})
-    return csv_line(
-        value for spec in model.outputs for value in np.asarray(answer[spec.name]).ravel()
-    )
-
-
-def _exact(value: Any) -> Any:
-    """Return an array as lists of numbers with as few digits as its element type needs."""
-    array = np.asarray(value)
-    if array.ndim:
-        return [_exact(part) for part in array]
-    return float(str(array[()])) if array.dtype.kind == "f" else array.item()
-
-
 def _cells(number: int, line: str) -> list[str]:
     if "\r" in line:
         raise BadLine(
@@ -260,7 +229,3 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"' if set(value) & set(',"\n') else value

@@ -3,107 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 import carousel_client as carousel
+from carousel_client.cli._answers import Style, answer_line, header
 from carousel_client.cli._common import InputError, OutputError, ending_on_signals, guarded
-from carousel_client.cli._rows import (
-    BadLine,
-    ByteSource,
-    CsvReader,
-    JsonReader,
-    Reader,
-    answer_line,
-    csv_line,
-    header,
-    lines,
-    text,
-)
-
-
-class Format(StrEnum):
-    """How lines are written."""
-
-    AUTO = "auto"
-    CSV = "csv"
-    JSON = "json"
-
-
-class Fill(StrEnum):
-    """What to do about empty cells."""
-
-    NONE = "none"
-    FORWARD = "forward"
+from carousel_client.cli._source import Fill, Format, LineSource, Reading, Source
+from carousel_client.cli._text import TextSource
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How to read lines."""
+class Wanted:
+    """How to read, and how to write: without a line of names, with all probabilities."""
 
-    form: Format
-    fill: Fill
-    columns: list[str]
-    chunk: int
-    skip_bad: bool
-
-
-@dataclass
-class Source:
-    """Steps read from a pipe, in chunks, and the line at which each chunk on its way began."""
-
-    model: carousel.ModelInfo
     reading: Reading
-    as_json: bool = False
-    begins: deque[int] = field(default_factory=deque)
-
-    def chunks(self, source: ByteSource) -> Iterator[dict[str, Any]]:
-        """Yield chunks, each input `[T, *step]` with T at most the chunk's size."""
-        steps: list[dict[str, Any]] = []
-        for number, step in self._steps(source):
-            if not steps:
-                self.begins.append(number)
-            steps.append(step)
-            if len(steps) == self.reading.chunk:
-                yield _stacked(steps)
-                steps = []
-        if steps:
-            yield _stacked(steps)
-
-    def where(self) -> str:
-        """Return the beginning of a message: the line that the chunk now awaited began at."""
-        return f"line {self.begins[0]}: " if self.begins else ""
-
-    def _steps(self, source: ByteSource) -> Iterator[tuple[int, dict[str, Any]]]:
-        reader: Reader | None = None
-        for number, line in lines(source):
-            try:
-                words = text(number, line)
-                reader = reader or self._reader(words)
-                step = reader.read(number, words)
-            except BadLine as error:
-                if not self.reading.skip_bad:
-                    raise
-                typer.echo(f"carousel: skipped: {error}", err=True)
-                continue
-            if step is not None:
-                yield number, step
-
-    def _reader(self, line: str) -> Reader:
-        form = self.reading.form
-        self.as_json = form is Format.JSON or (
-            form is Format.AUTO and line.lstrip().startswith(("{", "["))
-        )
-        if self.as_json:
-            return JsonReader(self.model)
-        return CsvReader(self.model, self.reading.columns, self.reading.fill is Fill.FORWARD)
+    headless: bool
+    probabilities: bool
 
 
 @guarded
@@ -112,7 +31,10 @@ def stream(
     model: Annotated[str, typer.Argument(help="The model's name.")],
     *,
     form: Annotated[
-        Format, typer.Option("--format", help="How lines are written, in and out.")
+        Format,
+        typer.Option(
+            "--format", help="What comes in; auto: text, if the model takes it, or lines."
+        ),
     ] = Format.AUTO,
     column: Annotated[
         list[str] | None,
@@ -123,9 +45,21 @@ def stream(
     fill: Annotated[
         Fill, typer.Option(help="Empty cells: refuse, or repeat the last.")
     ] = Fill.NONE,
-    chunk: Annotated[int, typer.Option(min=1, help="Send so many lines at a time.")] = 1,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="1 line; text: what is there",
+            help="Send so many lines, or symbols of text, at a time.",
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="Write the probability of every class, not one only."),
+    ] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out lines that cannot be read.")
+        bool,
+        typer.Option("--skip-bad", help="Leave out lines, or characters, that cannot be read."),
     ] = False,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Print no line with the outputs' names.")
@@ -141,25 +75,30 @@ def stream(
     ] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "",
 ) -> None:
-    """Stream standard input through a model: CSV or JSON lines in, one line out for each.
+    """Stream standard input through a model: one line out for each step.
 
+    In come CSV or JSON lines, a step each; or text, for a model that takes it, a step a symbol. Out
+    comes CSV, or JSON where JSON came. Probabilities of classes are written as the label and the
+    probability of the most probable one; where text came, behind the symbol that they follow on.
     Every answer is written as soon as it is there.
 
-    Examples: `carousel stream co2 < data.csv`, `tail -f sensor.csv | carousel stream co2`
+    Examples: `carousel stream co2 < data.csv`, `tail -f sensor.csv | carousel stream co2`,
+    `carousel stream vowels --probabilities < words.csv`, `carousel stream shakespeare < play.txt`
     """
     if attach is not None and (name is not None or version):
         raise InputError("--attach takes up a session as it is: leave out --id and --version")
     _check_pipes()
     reading = Reading(form, fill, column or [], chunk, skip_bad)
+    wanted = Wanted(reading, headless=no_header, probabilities=probabilities)
     with ending_on_signals(), context.obj.connect() as client:
         if attach is not None:
-            _run(client.attach(model, attach), reading, with_header=not no_header)
+            _run(client.attach(model, attach), wanted)
             return
         session = client.open(model, name, version=version)
         try:
             if keep:
                 typer.echo(f"session {session.id}", err=True)
-            _run(session, reading, with_header=not no_header)
+            _run(session, wanted)
         finally:
             if not keep:
                 _close(session)
@@ -173,9 +112,9 @@ def _check_pipes() -> None:
         raise InputError("standard output is closed; answers need a place to go")
 
 
-def _run(session: carousel.Session, reading: Reading, *, with_header: bool) -> None:
-    source = Source(session.info, reading)
-    output = Output(session.info, headed=not with_header)
+def _run(session: carousel.Session, wanted: Wanted) -> None:
+    source = _source(session.info, wanted.reading)
+    output = Output(session.info, source, wanted)
     # Only a raw file gives what is there so far; a buffered one would wait for more.
     standard_input = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     with closing(session.stream(source.chunks(standard_input))) as answers:
@@ -186,12 +125,26 @@ def _run(session: carousel.Session, reading: Reading, *, with_header: bool) -> N
                 return
             except carousel.CarouselError as error:
                 if error.answers is not None:  # the chunk failed half-way
-                    output.write(error.answers, source)
+                    output.write(error.answers)
                 # There is one session here, and where nobody named it, its id says nothing.
                 why = str(error).replace(f"session {session.id!r}: ", "")
                 raise InputError(f"{source.where()}{why}") from None
-            output.write(answer, source)
-            source.begins.popleft()
+            output.write(answer)
+            source.answered()
+
+
+def _source(model: carousel.ModelInfo, reading: Reading) -> Source:
+    """Return what reads standard input for a model: text for one that takes it."""
+    vocabulary = model.vocabulary
+    if reading.form is Format.TEXT or (reading.form is Format.AUTO and vocabulary is not None):
+        if vocabulary is None:
+            raise InputError(f"{model.name!r} has no vocabulary, so it takes no text")
+        if reading.columns or reading.fill is not Fill.NONE:
+            raise InputError(
+                f"{model.name!r} takes text: leave out --column and --fill, or use --format csv"
+            )
+        return TextSource(model, vocabulary, reading.chunk, reading.skip_bad)
+    return LineSource(model, reading)
 
 
 @dataclass
@@ -199,34 +152,35 @@ class Output:
     """Answers written as lines; the first one, in CSV, after a line of names."""
 
     model: carousel.ModelInfo
-    headed: bool
+    source: Source
+    wanted: Wanted
+    headed: bool = False
 
-    def write(self, answer: Any, source: Source) -> None:
-        """Write a chunk's answers, each output `[T, *output]`, a line a step.
+    def write(self, answer: Any) -> None:
+        """Write the awaited chunk's answers, each output `[T, *output]`, a line a step.
 
         Raises OutputError; BrokenPipeError where the reader has gone.
         """
         try:
-            self._write(answer, as_json=source.as_json)
+            self._write(answer)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise OutputError(
-                f"{source.where()}the answer cannot be written: {error.strerror}"
+                f"{self.source.where()}the answer cannot be written: {error.strerror}"
             ) from None
 
-    def _write(self, answer: Any, *, as_json: bool) -> None:
-        if not self.headed and not as_json:
-            _print(csv_line(header(self.model)))
+    def _write(self, answer: Any) -> None:
+        symbols = self.source.symbols()
+        style = Style(self.source.as_json, self.wanted.probabilities, symbols is not None)
+        if not (self.headed or self.wanted.headless or style.as_json):
+            _print(header(self.model, style))
         self.headed = True
         named = answer if isinstance(answer, dict) else {self.model.outputs[0].name: answer}
         for step in range(len(next(iter(named.values())))):
             values = {name: flat[step] for name, flat in named.items()}
-            _print(answer_line(self.model, values, as_json=as_json))
-
-
-def _stacked(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+            symbol = symbols[step] if symbols is not None else ""
+            _print(answer_line(self.model, values, style, symbol))
 
 
 def _print(line: str) -> None:

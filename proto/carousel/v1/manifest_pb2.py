@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from carousel.v1 import tensor_pb2 as carousel_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61rousel/v1/manifest.proto\x12\x0b\x63\x61rousel.v1\x1a\x18\x63\x61rousel/v1/tensor.proto\"\xc7\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.carousel.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x14\n\x07minimum\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x08 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\x84\x01\n\tStateSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12$\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.carousel.v1.DataType\x12\r\n\x05shape\x18\x04 \x03(\x03\x12\x0f\n\x07initial\x18\x05 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\"\x91\x03\n\rModelManifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x04\x66orm\x18\x04 \x01(\x0e\x32\x16.carousel.v1.ModelForm\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.carousel.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.carousel.v1.TensorSpec\x12&\n\x06states\x18\x07 \x03(\x0b\x32\x16.carousel.v1.StateSpec\x12\x15\n\rsequence_lens\x18\x08 \x01(\t\x12\x11\n\tmax_batch\x18\t \x01(\r\x12\x0f\n\x07horizon\x18\n \x01(\r\x12>\n\nprovenance\x18\x0b \x03(\x0b\x32*.carousel.v1.ModelManifest.ProvenanceEntry\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*U\n\tModelForm\x12\x1a\n\x16MODEL_FORM_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_FORM_SEQUENCE\x10\x01\x12\x13\n\x0fMODEL_FORM_STEP\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61rousel/v1/manifest.proto\x12\x0b\x63\x61rousel.v1\x1a\x18\x63\x61rousel/v1/tensor.proto\"\x85\x02\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.carousel.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x14\n\x07minimum\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07symbols\x18\t \x03(\t\x12+\n\x07\x63ontent\x18\n \x01(\x0e\x32\x1a.carousel.v1.TensorContentB\n\n\x08_minimumB\n\n\x08_maximum\"\x84\x01\n\tStateSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12$\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.carousel.v1.DataType\x12\r\n\x05shape\x18\x04 \x03(\x03\x12\x0f\n\x07initial\x18\x05 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\"\x91\x03\n\rModelManifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12$\n\x04\x66orm\x18\x04 \x01(\x0e\x32\x16.carousel.v1.ModelForm\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.carousel.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.carousel.v1.TensorSpec\x12&\n\x06states\x18\x07 \x03(\x0b\x32\x16.carousel.v1.StateSpec\x12\x15\n\rsequence_lens\x18\x08 \x01(\t\x12\x11\n\tmax_batch\x18\t \x01(\r\x12\x0f\n\x07horizon\x18\n \x01(\r\x12>\n\nprovenance\x18\x0b \x03(\x0b\x32*.carousel.v1.ModelManifest.ProvenanceEntry\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*U\n\tModelForm\x12\x1a\n\x16MODEL_FORM_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_FORM_SEQUENCE\x10\x01\x12\x13\n\x0fMODEL_FORM_STEP\x10\x02*w\n\rTensorContent\x12\x1e\n\x1aTENSOR_CONTENT_UNSPECIFIED\x10\x00\x12 \n\x1cTENSOR_CONTENT_PROBABILITIES\x10\x01\x12$\n TENSOR_CONTENT_LOG_PROBABILITIES\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELMANIFEST_PROVENANCEENTRY']._loaded_options = None
   _globals['_MODELMANIFEST_PROVENANCEENTRY']._serialized_options = b'8\001'
-  _globals['_MODELFORM']._serialized_start=810
-  _globals['_MODELFORM']._serialized_end=895
+  _globals['_MODELFORM']._serialized_start=872
+  _globals['_MODELFORM']._serialized_end=957
+  _globals['_TENSORCONTENT']._serialized_start=959
+  _globals['_TENSORCONTENT']._serialized_end=1078
   _globals['_TENSORSPEC']._serialized_start=70
-  _globals['_TENSORSPEC']._serialized_end=269
-  _globals['_STATESPEC']._serialized_start=272
-  _globals['_STATESPEC']._serialized_end=404
-  _globals['_MODELMANIFEST']._serialized_start=407
-  _globals['_MODELMANIFEST']._serialized_end=808
-  _globals['_MODELMANIFEST_PROVENANCEENTRY']._serialized_start=759
-  _globals['_MODELMANIFEST_PROVENANCEENTRY']._serialized_end=808
+  _globals['_TENSORSPEC']._serialized_end=331
+  _globals['_STATESPEC']._serialized_start=334
+  _globals['_STATESPEC']._serialized_end=466
+  _globals['_MODELMANIFEST']._serialized_start=469
+  _globals['_MODELMANIFEST']._serialized_end=870
+  _globals['_MODELMANIFEST_PROVENANCEENTRY']._serialized_start=821
+  _globals['_MODELMANIFEST_PROVENANCEENTRY']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

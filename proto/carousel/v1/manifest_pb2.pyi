@@ -52,6 +52,34 @@ MODEL_FORM_STEP: ModelForm.ValueType  # 2
 """Inputs and outputs are `[B, ...]`: one step a run, the server loops over time."""
 Global___ModelForm: _TypeAlias = ModelForm  # noqa: Y015
 
+class _TensorContent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TensorContentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TensorContent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TENSOR_CONTENT_UNSPECIFIED: _TensorContent.ValueType  # 0
+    """Plain numbers, in the tensor's unit where it has one."""
+    TENSOR_CONTENT_PROBABILITIES: _TensorContent.ValueType  # 1
+    """Probabilities of the classes that `columns` names: from 0 to 1, with the sum 1 along the last
+    axis.
+    """
+    TENSOR_CONTENT_LOG_PROBABILITIES: _TensorContent.ValueType  # 2
+    """Natural logarithms of the probabilities of the classes that `columns` names."""
+
+class TensorContent(_TensorContent, metaclass=_TensorContentEnumTypeWrapper):
+    """What the numbers of a tensor are."""
+
+TENSOR_CONTENT_UNSPECIFIED: TensorContent.ValueType  # 0
+"""Plain numbers, in the tensor's unit where it has one."""
+TENSOR_CONTENT_PROBABILITIES: TensorContent.ValueType  # 1
+"""Probabilities of the classes that `columns` names: from 0 to 1, with the sum 1 along the last
+axis.
+"""
+TENSOR_CONTENT_LOG_PROBABILITIES: TensorContent.ValueType  # 2
+"""Natural logarithms of the probabilities of the classes that `columns` names."""
+Global___TensorContent: _TypeAlias = TensorContent  # noqa: Y015
+
 @_typing.final
 class TensorSpec(_message.Message):
     """Declares one input or one output by what a single step of a single session holds."""
@@ -66,6 +94,8 @@ class TensorSpec(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     MINIMUM_FIELD_NUMBER: _builtins.int
     MAXIMUM_FIELD_NUMBER: _builtins.int
+    SYMBOLS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name in the graph, and in step messages."""
     dtype: _tensor_pb2.DataType.ValueType
@@ -78,6 +108,10 @@ class TensorSpec(_message.Message):
     """The least value that an integer input may hold; unset for no bound."""
     maximum: _builtins.int
     """The greatest value that an integer input may hold; unset for no bound."""
+    content: Global___TensorContent.ValueType
+    """What the numbers are; with probabilities of either kind, of floats, `columns` names a class for
+    each element of the last axis, each one distinct and not empty.
+    """
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The dimensions of one step, without the time and the batch axis; all fixed and positive.
@@ -88,6 +122,13 @@ class TensorSpec(_message.Message):
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the elements of the last axis are, in order: the columns of a CSV file, say. Empty, or
         as many as the last axis is long.
+        """
+
+    @_builtins.property
+    def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the values of an integer tensor stand for: the value v is the string `symbols[v]`, a
+        character or a word. Empty where values are plain numbers; otherwise distinct, `minimum` is 0,
+        and there are `maximum` + 1 of them.
         """
 
     def __init__(
@@ -101,10 +142,12 @@ class TensorSpec(_message.Message):
         description: _builtins.str = ...,
         minimum: _builtins.int | None = ...,
         maximum: _builtins.int | None = ...,
+        symbols: _abc.Iterable[_builtins.str] | None = ...,
+        content: Global___TensorContent.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "columns", b"columns", "description", b"description", "dtype", b"dtype", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "shape", b"shape", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "columns", b"columns", "content", b"content", "description", b"description", "dtype", b"dtype", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "shape", b"shape", "symbols", b"symbols", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
     _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015

@@ -13,6 +13,7 @@ import onnx
 from google.protobuf import json_format, message
 
 from carousel import wire
+from carousel.meanings import meaning_flaw
 from carousel.v1 import manifest_pb2
 from carousel_server.errors import ModelFileError
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
@@ -151,6 +152,8 @@ def _shape(spec: Any, refuse: Refuse) -> tuple[int, ...]:
 
 
 def _tensor(spec: manifest_pb2.TensorSpec, refuse: Refuse) -> TensorSpec:
+    if flaw := meaning_flaw(spec):
+        raise refuse(f"its manifest gives {spec.name!r} {flaw}")
     return TensorSpec(
         name=spec.name,
         dtype=_dtype(spec, refuse),

@@ -80,6 +80,61 @@ def test_initial_states_and_bounds_are_read(tmp_path):
     assert spec.max_batch == 5
 
 
+def meaning(kind, change):
+    """Return a language model's file, with its input or output changed."""
+    made = models.language()
+    (entry,) = made.metadata_props
+    manifest = json_format.Parse(entry.value, manifest_pb2.ModelManifest())
+    change(getattr(manifest, kind)[0])
+    entry.value = json_format.MessageToJson(manifest)
+    return made
+
+
+def test_symbols_and_classes_are_kept_to_be_told(tmp_path):
+    manifest = read_model(models.put(tmp_path, models.language("ab\n"))).manifest
+    assert list(manifest.inputs[0].symbols) == list(manifest.outputs[0].columns) == ["a", "b", "\n"]
+    assert manifest.outputs[0].content == manifest_pb2.TENSOR_CONTENT_LOG_PROBABILITIES
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        (
+            "inputs",
+            lambda spec: spec.symbols.append("c"),
+            "its manifest gives 'x' 4 symbols, which needs the maximum 3, not 2",
+        ),
+        (
+            "inputs",
+            lambda spec: spec.ClearField("minimum"),
+            "its manifest gives 'x' 3 symbols, and no minimum of 0",
+        ),
+        (
+            "inputs",
+            lambda spec: spec.symbols.__setitem__(2, "a"),
+            "its manifest gives 'x' the symbol 'a' twice",
+        ),
+        (
+            "inputs",
+            lambda spec: setattr(spec, "content", manifest_pb2.TENSOR_CONTENT_PROBABILITIES),
+            "its manifest gives 'x' probabilities that are not floats",
+        ),
+        (
+            "outputs",
+            lambda spec: spec.columns.__setitem__(2, "a"),
+            "its manifest gives 'y' the class 'a' twice",
+        ),
+        (
+            "outputs",
+            lambda spec: spec.columns.pop(),
+            "its manifest gives 'y' probabilities of 3 classes, and the names of 2 (columns)",
+        ),
+    ],
+)
+def test_symbols_and_classes_that_contradict_themselves(tmp_path, kind, change, reason):
+    assert refused(tmp_path, meaning(kind, change)) == reason
+
+
 def test_files_that_are_none(tmp_path):
     assert refused(tmp_path, b"\xff" * 100) == "this is no ONNX file, or not a whole one"
     assert refused(tmp_path, b"") == "this is no ONNX file, or its graph has no nodes"
@@ -201,6 +256,16 @@ def test_a_manifest_that_is_none(tmp_path, text):
             "states.initial",
             np.array([np.nan, 0], "<f4").tobytes(),
             "its manifest lets state 's' begin with a value that is not finite",
+        ),
+        (
+            "inputs.symbols",
+            ["a", "b"],
+            "its manifest gives 'x' 2 symbols, and only integers stand for symbols",
+        ),
+        (
+            "outputs.content",
+            manifest_pb2.TENSOR_CONTENT_PROBABILITIES,
+            "its manifest gives 'y' probabilities of 2 classes, and the names of 0 (columns)",
         ),
     ],
 )
