@@ -110,7 +110,8 @@ def split_by_time(
 ) -> Split:
     """Cut a series into training, validation and test parts, in the order of time.
 
-    Its `length` is in steps, or in another `unit` that a message names. `validation` and `test` are fractions of the length. Raises SettingsError where a part would
+    Its `length` is in steps, or in another `unit` that a message is to name; `validation` and
+    `test` are fractions of the length. Raises SettingsError where a part would
     be too short to hold a single forecast `horizon` steps ahead.
     """
     if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
