@@ -19,7 +19,7 @@ from rich.console import Console
 from carousel_exporter.data import Series, read_series
 from examples.common.display import Display
 from examples.common.ending import run_to_end
-from examples.common.errors import DemoError
+from examples.common.equality import check_equal
 from examples.common.exporting import run_export, shown
 from examples.common.metrics import fetch_figures
 from examples.common.options import Options, make_parser, read_options
@@ -29,8 +29,6 @@ from examples.demand.calendar import COLUMNS, DAY, WEEK, write_with_calendar
 from examples.demand.scoring import Scores, judge
 from examples.demand.streaming import MODEL, Track, stream
 
-#: The largest difference to PyTorch's answers that is allowed, relative to the demand.
-TOLERANCE = 1e-5
 #: A session is opened every so many half hours, and looked at for so many.
 EVERY, AGES = 8, 2 * DAY
 #: The ages that the table shows, in half hours.
@@ -82,7 +80,7 @@ def run(display: Display, options: Options) -> None:
         tracks = stream(server.address, values, starts, first=first)
         figures = fetch_figures(server.http, MODEL)
     display.show(figure_table(figures))
-    _compare(display, checkpoint, values, tracks)
+    display.say(_compare(checkpoint, values, tracks))
     demand = series.select(["demand"])[:, 0]
     scores = judge(tracks, demand, first=first, ages=AGES)
     _show_scores(display, scores)
@@ -103,7 +101,7 @@ def _read(data: Path, checkpoint: Path) -> tuple[Series, int]:
     return read_series(data, found.features), found.split.validation
 
 
-def _compare(display: Display, checkpoint: Path, values: np.ndarray, tracks: list[Track]) -> None:
+def _compare(checkpoint: Path, values: np.ndarray, tracks: list[Track]) -> str:
     """Compare all streamed answers with PyTorch's. Raises DemoError."""
     from carousel_exporter.checkpoint import load  # noqa: PLC0415 - as above
     from carousel_exporter.source import use_one_thread  # noqa: PLC0415 - as above
@@ -111,14 +109,9 @@ def _compare(display: Display, checkpoint: Path, values: np.ndarray, tracks: lis
 
     use_one_thread()
     network = load(checkpoint).forecaster
-    worst = 0.0
-    for track in tracks:
-        expected = predict(network, values[track.start :, None])[:, 0, 0]  # (T,)
-        difference = np.abs(track.answers - expected) / np.maximum(1, np.abs(expected))
-        worst = max(worst, float(difference.max()))
-    if not worst <= TOLERANCE:
-        raise DemoError(f"A streamed answer is off by {worst:.1e}; {TOLERANCE:.0e} is allowed.")
-    display.say(f"All streamed answers equal PyTorch's: off by {worst:.1e} at most.")
+    return check_equal(
+        (track.answers, predict(network, values[track.start :, None])[:, 0, 0]) for track in tracks
+    )
 
 
 def _show_scores(display: Display, scores: Scores) -> None:

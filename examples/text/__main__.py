@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 import carousel_client as carousel
 from examples.common.display import Display
 from examples.common.ending import run_to_end
-from examples.common.errors import DemoError
+from examples.common.equality import check_equal
 from examples.common.exporting import run_export, shown
 from examples.common.metrics import fetch_figures
 from examples.common.options import Options, make_parser, read_options
@@ -29,8 +28,6 @@ from examples.common.tables import figure_table, make_table
 from examples.text.book import find_text, write_text
 from examples.text.writing import MODEL, Surprise, Written, surprise, write
 
-#: The largest difference to PyTorch's answers that is allowed, relative to max(1, |reference|).
-TOLERANCE = 1e-5
 #: How to train well, and how to train quickly.
 _GOOD = ("--layers", "2", "--dropout", "0.2")
 _QUICK = ("--hidden", "64", "--batch", "8", "--window", "64", "--epochs", "4")
@@ -97,7 +94,7 @@ def run(display: Display, options: Options, given: argparse.Namespace) -> None:
         seen = surprise(client, passage)
         figures = fetch_figures(server.http, MODEL)
     display.show(figure_table(figures))
-    _compare(display, checkpoint, seen)
+    display.say(_compare(checkpoint, seen))
     _show_bits(display, bits)
 
     from examples.text.picture import draw_picture  # noqa: PLC0415 - matplotlib takes a second
@@ -137,22 +134,19 @@ def _show_bits(display: Display, bits: dict[str, float]) -> None:
     display.show(table)
 
 
-def _compare(display: Display, checkpoint: Path, seen: Surprise) -> None:
+def _compare(checkpoint: Path, seen: Surprise) -> str:
     """Compare the streamed answers with PyTorch's to the whole passage. Raises DemoError."""
     import torch  # noqa: PLC0415 - as above
 
     from carousel_exporter.checkpoint import load  # noqa: PLC0415 - as above
     from carousel_exporter.corpus import encode  # noqa: PLC0415 - as above
+    from carousel_exporter.source import use_one_thread  # noqa: PLC0415 - as above
 
-    torch.set_num_threads(1)
+    use_one_thread()
     kept = load(checkpoint)
     with torch.inference_mode():
         expected, _ = kept.forecaster(torch.from_numpy(encode(seen.passage, kept.symbols))[:, None])
-    reference = expected[:, 0].numpy()  # (T, V)
-    worst = float((np.abs(seen.answers - reference) / np.maximum(1, np.abs(reference))).max())
-    if not worst <= TOLERANCE:
-        raise DemoError(f"A streamed answer is off by {worst:.1e}; {TOLERANCE:.0e} is allowed.")
-    display.say(f"All streamed answers equal PyTorch's: off by {worst:.1e} at most.")
+    return check_equal([(seen.answers, expected[:, 0].numpy())])
 
 
 if __name__ == "__main__":
