@@ -26,6 +26,8 @@ from examples.vowels.settings import SETTINGS
 from examples.vowels.utterances import read_train
 
 FOLDS: Final = 5
+#: Columns of the table, also where there is no terminal to tell.
+WIDTH: Final = 120
 CANDIDATES: Final[tuple[Mapping[str, Any], ...]] = (
     {},
     {"cell": "gru"},
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         last, steps = np.array(pairs).T
         cells = (last.mean(), steps.mean(), last.min(), last.max())
         table.add_row(worded(candidate), *(f"{cell:.1%}" for cell in cells))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=WIDTH).print(table)
     return 0
 
 

@@ -11,6 +11,9 @@ import pytest
 from examples.text import __main__ as text
 from tests.examples.processes import is_running
 
+# Four processes that import PyTorch, one after the other: a minute or more on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[2]
 #: What each one must have said at the end.
 CLAIMS = {
@@ -31,7 +34,7 @@ def done(request, tmp_path_factory):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
         env=environment,
     )
