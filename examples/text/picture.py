@@ -54,7 +54,7 @@ def draw_picture(path: Path, seen: Surprise, bits: dict[str, float]) -> None:
     below.set_ylim(rows[-1][0] + 0.6, -0.6)
     below.axis("off")
     bar = figure.colorbar(
-        ScalarMappable(scale, colours), ax=below, shrink=0.8, aspect=12, extend="max"
+        ScalarMappable(scale, colours), ax=below, shrink=0.5, aspect=24, fraction=0.03, extend="max"
     )
     bar.set_label("surprise (bits)")
     with replacing(path) as temporary:
