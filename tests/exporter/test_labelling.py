@@ -49,6 +49,20 @@ def test_it_learns_and_tells_earlier_than_at_the_end(gestures):
         np.testing.assert_allclose(np.exp(answer).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_labels_a_step_are_learnt_a_step():
+    """The label is whether the last two values had one sign: the network must remember."""
+    rng = np.random.default_rng(0)
+    values = tuple(rng.choice([-1.0, 1.0], (12, 1)) for _ in range(60))
+    labels = tuple(np.concatenate([[0], v[1:, 0] == v[:-1, 0]]).astype(np.int64) for v in values)
+    names = tuple(f"sequence {place}" for place in range(60))
+    data = Sequences(("x",), ("differ", "same"), values, labels, names, {"x": 0})
+    assert data.is_labelled_by_step
+    task = make_label_task(data)
+    network = train(LabelLesson(task), QUICK).best.forecaster
+    found = judge_answers(answer_sequences(network, task.test), task.test, task.train)
+    assert found.steps > 0.99
+
+
 def test_padding_teaches_nothing(gestures):
     """A batch of sequences of different lengths has the loss of each alone, weighted by steps."""
     task = make_label_task(gestures)

@@ -95,6 +95,22 @@ def test_a_text_from_a_file_to_a_proved_model(text, tmp_path, capsys):
     np.testing.assert_allclose(np.exp(answer).sum(axis=-1), 1, rtol=1e-5)
 
 
+def test_a_model_is_verified_on_a_ts_file(tmp_path, capsys):
+    waves = [f"{','.join(map(str, np.sin(np.arange(30) * k).round(3)))}:{k}" for k in (1, 2)]
+    data = tmp_path / "w.ts"
+    data.write_text("@classLabel true 1 2\n@data\n" + "\n".join(waves * 8) + "\n")
+    train = ["train", "--task", "classify", "--data", str(data), *SMALL]
+    out, model = tmp_path / "w.pt", tmp_path / "w.onnx"
+    assert main([*train, "--out", str(out)]) == 0
+    assert main(["convert", str(out), "--out", str(model)]) == 0
+    assert main(["verify", str(model), "--data", str(data)]) == 0
+    data.write_text("@classLabel true 1 2\n@data\n1,2:3,4:1\n")
+    capsys.readouterr()
+    assert "2 dimensions, and the model takes 1 column" in refusal(
+        capsys, "verify", model, "--data", data
+    )
+
+
 def answer_of(model, symbols):
     session = onnxruntime.InferenceSession(str(model))
     states = {s.name: np.zeros((1, 8), np.float32) for s in session.get_inputs()[2:]}
