@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from carousel_exporter.accuracy import judge_answers
-from carousel_exporter.commands.train import DEFAULTS
+from carousel_exporter.commands.assigning import DEFAULTS
 from carousel_exporter.labelling import LabelLesson, answer_sequences, make_label_task
 from carousel_exporter.sequences import Sequences
 from carousel_exporter.settings import TrainingSettings
