@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_exporter.data import Split, split_by_time
-from carousel_exporter.errors import DataError
+from carousel_exporter.errors import DataError, SettingsError
 
 Ids = NDArray[np.int64]
 
@@ -56,11 +56,17 @@ def read_text(path: Path) -> str:
 def make_corpus(text: str, *, validation: float = 0.1, test: float = 0.1) -> Corpus:
     """Cut a text into parts, and take the vocabulary from the training part alone.
 
-    Raises SettingsError where a part would hold no character and the next.
+    Raises SettingsError where a part would hold no character and the next, or no character of the
+    training part stands there twice.
     """
     split = split_by_time(len(text), validation=validation, test=test, horizon=1, unit="character")
     counts = Counter(text[: split.train])
     known = sorted(c for c, n in counts.items() if n >= KNOWN_FROM and c != UNKNOWN)
+    if not known:
+        raise SettingsError(
+            f"No character stands {KNOWN_FROM} times in the training part of {split.train}: give a "
+            "longer text."
+        )
     symbols = (UNKNOWN, *known)
     return Corpus(symbols, encode(text, symbols), split)
 

@@ -104,6 +104,9 @@ def test_a_model_is_verified_on_a_ts_file(tmp_path, capsys):
     assert main([*train, "--out", str(out)]) == 0
     assert main(["convert", str(out), "--out", str(model)]) == 0
     assert main(["verify", str(model), "--data", str(data)]) == 0
+    capsys.readouterr()
+    words = refusal(capsys, "train", "--task", "classify", "--data", data, "--label", "kind")
+    assert "--label names a column of a CSV file" in words.splitlines()[0]
     data.write_text("@classLabel true 1 2\n@data\n1,2:3,4:1\n")
     capsys.readouterr()
     assert "2 dimensions, and the model takes 1 column" in refusal(

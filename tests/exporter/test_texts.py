@@ -68,6 +68,11 @@ def test_a_text_too_short_is_refused():
         lesson.build(QUICK)
 
 
+def test_a_text_that_never_repeats_is_refused():
+    with pytest.raises(SettingsError, match="No character stands 2 times in the training part"):
+        make_corpus("".join(map(chr, range(0x4E00, 0x4E00 + 100))))
+
+
 def witten_bell(known, context, symbol, vocabulary):
     """The formula, word by word."""
     places = range(len(context), len(known))

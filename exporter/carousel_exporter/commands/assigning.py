@@ -108,6 +108,7 @@ def _labelling(given: Data, window: int) -> Assignment:  # noqa: ARG001 - as abo
     from carousel_exporter.labelling import make_label_task  # noqa: PLC0415
     from carousel_exporter.sequences import read_sequences  # noqa: PLC0415
 
+    _check_ts(given)
     read = partial(read_sequences, sequence=given.sequence, label=given.label)
     sequences = read(given.path, features=given.features)
     test = read(given.test_data, like=sequences) if given.test_data is not None else None
@@ -119,6 +120,21 @@ def _labelling(given: Data, window: int) -> Assignment:  # noqa: ARG001 - as abo
         class_weights=given.class_weights,
     )
     return Labelling(given.path, given.test_data, task)
+
+
+def _check_ts(given: Data) -> None:
+    """Raise SettingsError where options are for columns that a `.ts` file has not."""
+    options = {
+        "--sequence": given.sequence,
+        "--label": given.label,
+        "--features": given.features,
+    }
+    unfit = next((option for option, value in options.items() if value), None)
+    if given.path.suffix == ".ts" and unfit is not None:
+        raise SettingsError(
+            f"{unfit} names a column of a CSV file, and {given.path} is a .ts file, which says "
+            "itself where its sequences and labels are: leave it out."
+        )
 
 
 def _writing(given: Data, window: int) -> Assignment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class Labelling:
         """The task as training sees it."""
         return LabelLesson(self.task)
 
-    @property
+    @cached_property
     def facts(self) -> Mapping[str, Fact]:
         """What the sequences are."""
         task = self.task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class Forecasting:
         """The task as training sees it."""
         return ForecastLesson(self.task)
 
-    @property
+    @cached_property
     def facts(self) -> Mapping[str, Fact]:
         """What the series is."""
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Writing:
         """The task as training sees it."""
         return TextLesson(self.corpus)
 
-    @property
+    @cached_property
     def facts(self) -> Mapping[str, Fact]:
         """What the text is."""
         return {
