@@ -40,7 +40,7 @@ CANDIDATES: Final[tuple[Mapping[str, Any], ...]] = (
     {"cell": "gru", "hidden": 128},
     {"cell": "gru", "hidden": 128, "label_smoothing": 0.1},
     {"cell": "gru", "hidden": 128, "recurrent_dropout": 0.5},
-    {"cell": "gru", "hidden": 128, "label_smoothing": 0.1, "recurrent_dropout": 0.5},
+    {"hidden": 128, "label_smoothing": 0.1, "recurrent_dropout": 0.5},
     SETTINGS,
 )
 

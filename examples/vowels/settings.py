@@ -8,6 +8,7 @@ from typing import Final
 SEEDS: Final = (0, 1, 2, 3, 4)
 #: What the classifier is trained with, beside `carousel-export train`'s own defaults.
 SETTINGS: Final[Mapping[str, str | int | float]] = {
+    "cell": "gru",
     "hidden": 128,
     "label_smoothing": 0.1,
     "recurrent_dropout": 0.5,
