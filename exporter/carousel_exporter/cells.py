@@ -19,7 +19,8 @@ class Cell:
     operator, PyTorch's module and what people call it, all in one. `gates` counts the blocks of H
     rows in a weight, and `onnx_gates` says which of PyTorch's blocks stands at each of ONNX's
     places. `has_cell_state` tells whether there is a c beside h. `biased_to_keep` is the place of
-    PyTorch's gate that keeps the old state where it is open, if there is one.
+    PyTorch's gate that keeps the old state where it is open, if there is one, and `biased_to_enter`
+    that of a gate of its own which lets the new in.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Cell:
     onnx_gates: tuple[int, ...]
     has_cell_state: bool = False
     biased_to_keep: int | None = None
+    biased_to_enter: int | None = None
     attributes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -36,7 +38,9 @@ class Cell:
 
 
 #: PyTorch: i, f, g, o. ONNX: i, o, f, c (its c is g).
-LSTM: Final = Cell("lstm", "LSTM", (0, 3, 1, 2), has_cell_state=True, biased_to_keep=1)
+LSTM: Final = Cell(
+    "lstm", "LSTM", (0, 3, 1, 2), has_cell_state=True, biased_to_keep=1, biased_to_enter=0
+)
 #: PyTorch: r, z, n. ONNX: z, r, h (its h is n). PyTorch's reset gate acts on R h + b, after the
 #: product with R; ONNX's does so with linear_before_reset=1 alone, and is another network with 0.
 GRU: Final = Cell("gru", "GRU", (1, 0, 2), biased_to_keep=1, attributes={"linear_before_reset": 1})

@@ -24,17 +24,27 @@ from carousel_exporter.wording import first_line
 
 #: Key that marks our own checkpoints; its value is the version of their layout.
 FORMAT_KEY: Final = "carousel_checkpoint"
-FORMAT: Final = 1
+FORMAT: Final = 2
+#: Older layouts that can be read: format 1 knew forecasters alone.
+READABLE: Final = frozenset({1, FORMAT})
+
+#: What a network can be for.
+FORECAST: Final = "forecast"
+CLASSIFY: Final = "classify"
+TEXT: Final = "text"
 
 Fact = str | int | float
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained forecaster and what it is for.
+    """A trained network and what it is for.
 
-    `levels` are the statistics of the inputs in plain units, (F,). `split` says at which steps of
-    the series its parts end. `facts` tell how the network came to be, for people.
+    `features` are what the inputs are, F names, and `targets` what the answers are, O names:
+    columns of a forecast, classes, or the characters of a text. `symbols` are the characters that
+    token ids stand for, and empty where inputs are numbers. `levels` are the statistics of the
+    inputs in plain units, (F,) or (0,). `split` says at which steps, sequences or characters the
+    parts of the data end. `facts` tell how the network came to be, for people.
     """
 
     forecaster: Forecaster
@@ -45,6 +55,8 @@ class Checkpoint:
     levels: Statistics
     split: Split
     facts: dict[str, Fact]
+    task: str = FORECAST
+    symbols: tuple[str, ...] = ()
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -62,6 +74,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         },
         "split": dataclasses.asdict(checkpoint.split),
         "facts": dict(checkpoint.facts),
+        "task": checkpoint.task,
+        "symbols": list(checkpoint.symbols),
         "state_dict": checkpoint.forecaster.state_dict(),
     }
     # Through memory: torch.save would put the temporary file's name inside, and the same network
@@ -87,10 +101,10 @@ def load_forecaster(path: Path) -> Forecaster:
 
 def parse(content: dict[str, Any], path: Path) -> Checkpoint:
     """Make a checkpoint of a file's content. Raises CheckpointError naming what doesn't fit."""
-    if content[FORMAT_KEY] != FORMAT:
+    if content[FORMAT_KEY] not in READABLE:
         raise CheckpointError(
-            f"{path} has checkpoint format {content[FORMAT_KEY]!r}, and this version reads format "
-            f"{FORMAT}: use the version of carousel-export that wrote it."
+            f"{path} has checkpoint format {content[FORMAT_KEY]!r}, and this version reads formats "
+            f"1 to {FORMAT}: use the version of carousel-export that wrote it."
         )
     try:
         sizes = dict(content["architecture"])
@@ -107,6 +121,8 @@ def parse(content: dict[str, Any], path: Path) -> Checkpoint:
             levels=Statistics(*(np.array(content["levels"][key]) for key in ("mean", "scale"))),
             split=Split(**content["split"]),
             facts=content["facts"],
+            task=content.get("task", FORECAST),
+            symbols=tuple(content.get("symbols", ())),
         )
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"The checkpoint {path} is damaged: {error}.") from error

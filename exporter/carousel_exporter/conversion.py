@@ -18,6 +18,7 @@ import onnxruntime
 from carousel.v1 import manifest_pb2, tensor_pb2
 from carousel.wire import MANIFEST_FORMAT
 from carousel_exporter import __version__, manifest
+from carousel_exporter.checkpoint import CLASSIFY, TEXT
 from carousel_exporter.errors import SettingsError, VerificationError
 from carousel_exporter.files import replacing
 from carousel_exporter.graph import BATCH, TIME, GraphBuilder
@@ -29,6 +30,8 @@ from carousel_exporter.wording import counted, steps
 
 INPUT = "x"
 LENGTHS = "sequence_lens"
+#: The axis of operators that act along one: the classes' and the columns', of (T, B, O).
+_AXES = {"Split": {"axis": 2}, "LogSoftmax": {"axis": 2}}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def build_model(source: Source) -> onnx.ModelProto:
     top = _normalise(g, signal, weights)
     for layer in range(a.layers):
         top = add_layer(g, Layer(a, weights, layer), top, lengths)
+        top = _normalise_layer(g, layer, top, weights)
     _answer(g, x, top, weights, a)
     return g.model("carousel_forecaster", ("carousel-export", __version__))
 
@@ -136,12 +140,12 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
     return manifest_pb2.ModelManifest(
         format=MANIFEST_FORMAT,
         name=labels.name,
-        description=labels.description or _sentence(columns, answers, horizon),
+        description=labels.description or _sentence(source, columns, answers, horizon),
         form=manifest_pb2.MODEL_FORM_SEQUENCE,
         # A unit stands for all columns: it is the answers', so the inputs have it where they are
         # the same columns.
-        inputs=[_input(a, columns, unit if columns and set(columns) == set(answers) else "")],
-        outputs=_outputs(a, answers, unit, horizon),
+        inputs=[_input(source, columns, unit if columns and set(columns) == set(answers) else "")],
+        outputs=_outputs(source, answers, unit, horizon),
         states=states(a),
         sequence_lens=LENGTHS,
         horizon=horizon,
@@ -149,14 +153,16 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
     )
 
 
-def _input(a: Architecture, columns: list[str], unit: str) -> manifest_pb2.TensorSpec:
+def _input(source: Source, columns: list[str], unit: str) -> manifest_pb2.TensorSpec:
+    a = source.forecaster.architecture
     if a.vocabulary:
         return manifest_pb2.TensorSpec(
             name=INPUT,
             dtype=tensor_pb2.DATA_TYPE_INT64,
             minimum=0,
             maximum=a.vocabulary - 1,
-            description="one token id",
+            symbols=source.symbols,
+            description="one character" if source.task == TEXT else "one token id",
         )
     return manifest_pb2.TensorSpec(
         name=INPUT,
@@ -169,10 +175,13 @@ def _input(a: Architecture, columns: list[str], unit: str) -> manifest_pb2.Tenso
 
 
 def _outputs(
-    a: Architecture, answers: list[str], unit: str, horizon: int
+    source: Source, answers: list[str], unit: str, horizon: int
 ) -> list[manifest_pb2.TensorSpec]:
+    a = source.forecaster.architecture
     specs, start = [], 0
-    description = f"forecast {steps(horizon)} ahead" if horizon else "answer to the step"
+    content = manifest_pb2.TENSOR_CONTENT_UNSPECIFIED
+    if a.log_probabilities:
+        content = manifest_pb2.TENSOR_CONTENT_LOG_PROBABILITIES
     for name, width in a.parts.items():
         specs.append(
             manifest_pb2.TensorSpec(
@@ -181,11 +190,21 @@ def _outputs(
                 shape=[width],
                 columns=answers[start : start + width],
                 unit=unit,
-                description=description,
+                description=_answers(source.task, horizon),
+                content=content,
             )
         )
         start += width
     return specs
+
+
+def _answers(task: str, horizon: int) -> str:
+    """Say what an answer is, for people."""
+    if task == TEXT:
+        return "log-probability of each next character"
+    if task == CLASSIFY:
+        return "log-probability of each class"
+    return f"forecast {steps(horizon)} ahead" if horizon else "answer to the step"
 
 
 def label(manifest: manifest_pb2.ModelManifest, labels: Labels) -> None:
@@ -209,7 +228,11 @@ def label(manifest: manifest_pb2.ModelManifest, labels: Labels) -> None:
         spec.unit = labels.unit or spec.unit
 
 
-def _sentence(columns: Sequence[str], answers: Sequence[str], horizon: int) -> str:
+def _sentence(source: Source, columns: Sequence[str], answers: Sequence[str], horizon: int) -> str:
+    if source.task == TEXT:
+        return f"Goes on with a text, a character at a time; it knows {len(answers)} of them."
+    if source.task == CLASSIFY:
+        return f"Tells {counted(len(answers), 'class')} apart from {', '.join(columns)}."
     if not (horizon and answers):
         return ""
     return f"Forecasts {', '.join(answers)} {steps(horizon)} ahead from {', '.join(columns)}."
@@ -222,6 +245,17 @@ def _columns(option: str, names: Sequence[str], size: int) -> list[str]:
     if twice is not None:
         raise SettingsError(f"{option} names {twice!r} twice; give each column a name of its own.")
     return list(names)
+
+
+def _normalise_layer(g: GraphBuilder, layer: int, top: str, weights: Weights) -> str:
+    """Add the normalisation of a layer's answer, (T, B, H), where there is one."""
+    keys = [f"norms.{layer}.{kind}" for kind in ("weight", "bias")]
+    if keys[0] not in weights:
+        return top
+    constants = [
+        g.constant(f"layer{layer}.norm.{key.rpartition('.')[2]}", weights[key]) for key in keys
+    ]
+    return g.node("LayerNormalization", [top, *constants], f"layer{layer}.norm", axis=-1)
 
 
 def _normalise(g: GraphBuilder, signal: str, weights: Weights) -> str:
@@ -246,10 +280,13 @@ def _answer(g: GraphBuilder, x: str, top: str, weights: Weights, a: Architecture
         places = g.constant("targets", a.targets, np.int64)
         now = g.node("Gather", [x, places], "target_now", axis=2)  # (T, B, O)
         operations.append(("Add", now))
+    if a.log_probabilities:
+        operations.append(("LogSoftmax", ""))
     if len(a.parts) > 1:
         operations.append(("Split", g.constant("parts", list(a.parts.values()), np.int64)))
     for place, (operator, operand) in enumerate(operations[:-1]):
-        top = g.node(operator, [top, operand], f"answer{place}")
+        inputs = [name for name in (top, operand) if name]
+        top = g.node(operator, inputs, f"answer{place}", **_AXES.get(operator, {}))
     last, operand = operations[-1] if operations else ("Identity", "")
     taken = next((name for name in a.parts if g.has(name)), None)
     if taken is not None:
@@ -257,9 +294,8 @@ def _answer(g: GraphBuilder, x: str, top: str, weights: Weights, a: Architecture
             f"A head can't be called {taken!r}, which is the name of something else in a model "
             "file: choose another with --map OLD=head.NAME."
         )
-    axis = {"axis": 2} if last == "Split" else {}
     inputs = [name for name in (top, operand) if name]
-    g.nodes(last, inputs, list(a.parts), name=next(iter(a.parts)), **axis)
+    g.nodes(last, inputs, list(a.parts), name=next(iter(a.parts)), **_AXES.get(last, {}))
 
 
 def _is_neutral(weights: Weights, side: str) -> bool:

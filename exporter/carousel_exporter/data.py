@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_exporter.errors import DataError, SettingsError
-from carousel_exporter.wording import counted, steps
+from carousel_exporter.wording import counted
 
 Array = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
     Missing values take the one before them; rows before every column has begun are dropped.
     Raises DataError naming the file, the line and the column.
     """
-    header, rows = _read_cells(path)
+    header, rows = read_cells(path)
     wanted = tuple(dict.fromkeys(columns))
     unknown = [name for name in wanted if name not in header]
     if unknown:
@@ -105,10 +105,13 @@ def fill_forward(values: Array) -> tuple[Array, int, NDArray[np.int64]]:
     return filled[start:], start, missing[start:].sum(axis=0)
 
 
-def split_by_time(length: int, *, validation: float, test: float, horizon: int) -> Split:
-    """Cut a series of `length` steps into training, validation and test parts, in that order.
+def split_by_time(
+    length: int, *, validation: float, test: float, horizon: int, unit: str = "step"
+) -> Split:
+    """Cut a series into training, validation and test parts, in the order of time.
 
-    `validation` and `test` are fractions of the length. Raises SettingsError where a part would
+    Its `length` is in steps, or in another `unit` that a message is to name; `validation` and
+    `test` are fractions of the length. Raises SettingsError where a part would
     be too short to hold a single forecast `horizon` steps ahead.
     """
     if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
@@ -122,8 +125,8 @@ def split_by_time(length: int, *, validation: float, test: float, horizon: int) 
     shortest = min(end_of_train, end_of_validation - end_of_train, length - end_of_validation)
     if shortest <= horizon + 1:
         raise SettingsError(
-            f"A series of {steps(length)} is too short for a horizon of {horizon}: one of its "
-            f"parts would have {steps(shortest)}; give more data or a shorter horizon."
+            f"A series of {counted(length, unit)} is too short for a horizon of {horizon}: one of "
+            f"its parts would have {counted(shortest, unit)}; give more data or a shorter horizon."
         )
     return split
 
@@ -140,7 +143,11 @@ def statistics(values: Array) -> Statistics:
     return Statistics(mean=values.mean(axis=0), scale=np.where(flat, 1.0, deviation))
 
 
-def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
+def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return a CSV file's header and its rows, cell by cell; row k stands in line k + 2.
+
+    Raises DataError where it can't be read, or a line has more or fewer cells than the header.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
@@ -165,7 +172,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
 def _is_text(cells: Sequence[str]) -> bool:
     """Tell whether the first cell that isn't missing is no number."""
     first = next((cell for cell in cells if cell.lower() not in MISSING), "0")
-    return _parse(first) is None
+    return parse_number(first) is None
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str]) -> Array:
@@ -173,7 +180,7 @@ def _numbers(path: Path, name: str, cells: Sequence[str]) -> Array:
     for place, cell in enumerate(cells):
         if cell.lower() in MISSING:
             continue
-        value = _parse(cell)
+        value = parse_number(cell)
         if value is None:
             raise DataError(
                 f"Line {place + 2} of {path}: column {name!r} holds {cell!r} where a finite number "
@@ -183,7 +190,8 @@ def _numbers(path: Path, name: str, cells: Sequence[str]) -> Array:
     return values
 
 
-def _parse(cell: str) -> float | None:
+def parse_number(cell: str) -> float | None:
+    """Return a cell's finite number, or None where it holds none."""
     try:
         value = float(cell)
     except ValueError:

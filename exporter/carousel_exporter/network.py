@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from carousel.v1.manifest_pb2 import ModelManifest
 from carousel_exporter.cells import CELLS, LSTM, Cell
+from carousel_exporter.recurrence import run_layers
 
 #: Name of the answer where the heads have none of their own.
 ANSWER = "y"
@@ -46,7 +47,10 @@ class Architecture:
     the length of an LSTM's h where that is projected (nn.LSTM's proj_size), and 0 where it isn't.
     `vocabulary` is above 0 where the input is a token id below it, and an embedding of F numbers
     stands in front. `heads` are names and widths of the parts of the answer, in order; empty where
-    it is one.
+    it is one. `log_probabilities` tells that the answer is the natural logarithms of the
+    probabilities of O classes. `recurrent_dropout` acts on the hidden state on its way to the next
+    step, in training only. With `layer_norm` each layer's answer is normalised over its units (Ba
+    et al. 2016) on its way up; what goes to the next step is not.
     """
 
     features: int
@@ -62,6 +66,9 @@ class Architecture:
     projection: int = 0
     vocabulary: int = 0
     heads: tuple[tuple[str, int], ...] = ()
+    log_probabilities: bool = False
+    recurrent_dropout: float = 0.0
+    layer_norm: bool = False
 
     @property
     def kind(self) -> Cell:
@@ -109,6 +116,8 @@ class Forecaster(nn.Module):
         self.architecture = a = architecture
         self.embedding = nn.Embedding(a.vocabulary, a.features) if a.vocabulary else None
         self.add_module(a.cell, _layers(a))
+        norms = [nn.LayerNorm(a.top) for _ in range(a.layers)] if a.layer_norm else []
+        self.norms = nn.ModuleList(norms) if norms else None
         self.head = nn.Linear(a.top, a.outputs, bias=a.head_bias) if a.outputs else None
         self.register_buffer("input_mean", torch.zeros(a.features))
         self.register_buffer("input_scale", torch.ones(a.features))
@@ -130,13 +139,18 @@ class Forecaster(nn.Module):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Answer every step of x, (T, B, F) to (T, B, O) in plain units, and return the state."""
         answer, state = self.normalised(x, state)
+        if self.architecture.log_probabilities:
+            return answer.log_softmax(dim=-1), state
         y = answer * self.output_scale + self.output_mean  # (T, B, O)
         if self.architecture.targets is not None:
             y = x[..., list(self.architecture.targets)] + y
         return y, state
 
     def normalised(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Do as `forward` does, but answer in the units of the loss: (T, B, O), mean 0, scale 1."""
+        """Do as `forward` does, but answer in the units of the loss: (T, B, O), mean 0, scale 1.
+
+        Where the answer is log-probabilities, this one is logits.
+        """
         old = self.initial_state(x.shape[1]) if state is None else state
         signal, new = self._differences(x, old) if self._in_changes else (x, {})
         if self.embedding is not None:
@@ -146,19 +160,38 @@ class Forecaster(nn.Module):
         return (top if self.head is None else self.head(top)), new | carried
 
     def _run_layers(self, z: Tensor, old: State) -> tuple[Tensor, State]:
-        layers = range(self.architecture.layers)
-        h = torch.stack([old[hidden_name(layer)] for layer in layers])  # (L, B, H)
-        new: State = {}
-        if self.architecture.kind.has_cell_state:
-            c = torch.stack([old[cell_name(layer)] for layer in layers])  # (L, B, H)
-            with warnings.catch_warnings():
-                # PyTorch tells which of its kernels it takes for projections; they all are right.
-                warnings.filterwarnings("ignore", "LSTM with projections")
-                top, (h, c) = self.recurrent(z, (h, c))
-            new = {cell_name(layer): c[layer] for layer in layers}
+        a = self.architecture
+        kinds = [hidden_name, cell_name][: 1 + a.kind.has_cell_state]
+        layers = range(a.layers)
+        states = [
+            torch.stack([old[kind(layer)] for layer in layers]) for kind in kinds
+        ]  # (L, B, …)
+        if self.norms is not None or (self.training and a.recurrent_dropout):
+            top, carried = run_layers(
+                self.recurrent,
+                z,
+                states,
+                norms=self.norms,
+                recurrent_dropout=a.recurrent_dropout,
+            )
         else:
-            top, h = self.recurrent(z, h)
-        return top, new | {hidden_name(layer): h[layer] for layer in layers}
+            top, carried = self._run_module(z, states)
+        new = {
+            kind(layer): state[layer]
+            for kind, state in zip(kinds, carried, strict=True)
+            for layer in layers
+        }
+        return top, new
+
+    def _run_module(self, z: Tensor, states: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if len(states) == 1:
+            top, h = self.recurrent(z, states[0])
+            return top, (h,)
+        with warnings.catch_warnings():
+            # PyTorch tells which of its kernels it takes for projections; they all are right.
+            warnings.filterwarnings("ignore", "LSTM with projections")
+            top, carried = self.recurrent(z, tuple(states))
+        return top, carried
 
     def misfit(self, manifest: ModelManifest) -> str:
         """Say how a model file's inputs and outputs differ from this network's; empty if not."""
@@ -242,3 +275,23 @@ def initialise(forecaster: Forecaster) -> None:
             parameter.zero_()
             if name.startswith("bias_ih") and a.kind.biased_to_keep is not None:
                 parameter.view(a.kind.gates, a.hidden)[a.kind.biased_to_keep] = 1.0
+
+
+@torch.no_grad()
+def remember(forecaster: Forecaster, longest: int) -> None:
+    """Spread what layers remember over 1 to `longest` steps; draws from torch's generator.
+
+    Chrono initialisation, Tallec and Ollivier 2018 (https://arxiv.org/abs/1804.11188): with u drawn
+    uniformly from 1 to `longest` - 1, the bias of the gate that keeps the old state is log u, and
+    that of a gate of its own that lets the new in is -log u. Replaces the biases of `initialise`.
+    """
+    a = forecaster.architecture
+    keep, enter = a.kind.biased_to_keep, a.kind.biased_to_enter
+    for name, parameter in forecaster.recurrent.named_parameters():
+        if not name.startswith("bias_ih") or keep is None:
+            continue
+        gates = parameter.view(a.kind.gates, a.hidden)
+        spread = torch.empty(a.hidden).uniform_(1, longest - 1).log_()
+        gates[keep] = spread
+        if enter is not None:
+            gates[enter] = -spread

@@ -10,9 +10,12 @@ import numpy as np
 
 from carousel.v1.manifest_pb2 import ModelManifest, TensorSpec
 from carousel.wire import NUMPY_DTYPES
-from carousel_exporter.data import read_series
+from carousel_exporter.corpus import encode, read_text
+from carousel_exporter.data import Series, read_series
 from carousel_exporter.errors import ModelFileError, SettingsError
 from carousel_exporter.manifest import TensorStatistics
+from carousel_exporter.sequences import read_sequences
+from carousel_exporter.wording import counted
 from carousel_exporter.wording import steps as worded
 
 #: Where an integer input has no bound of its own.
@@ -46,11 +49,17 @@ def random_rows(
 def real_rows(
     path: Path, manifest: ModelManifest, *, rows: int, steps: int, rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
-    """Cut inputs for `rows` sessions of `steps` steps out of a CSV file, at random places.
+    """Cut inputs for `rows` sessions of `steps` steps out of a file, at random places.
 
-    Columns are found by the names in the manifest. Raises SettingsError where it names none, or
-    the file is too short.
+    A CSV file's columns are found by the names in the manifest, those of a `.ts` file in order; for
+    an input that stands for characters the file is a text. Raises SettingsError where the manifest
+    names no columns, or the file is too short.
     """
+    if len(manifest.inputs) == 1 and manifest.inputs[0].symbols:
+        (spec,) = manifest.inputs
+        whole = encode(read_text(path), spec.symbols)
+        starts = _starts(path, len(whole), rows, steps, rng)
+        return [{spec.name: whole[s : s + steps]} for s in starts]
     names = [name for spec in manifest.inputs for name in spec.columns]
     unnamed = [spec.name for spec in manifest.inputs if list(spec.shape) != [len(spec.columns)]]
     if unnamed:
@@ -58,11 +67,8 @@ def real_rows(
             f"--data needs the columns of input {unnamed[0]!r}, and the manifest names none: leave "
             "--data out, or convert again with --columns."
         )
-    series = read_series(path, names)
-    last = len(series.values) - steps
-    if last < 0:
-        raise SettingsError(f"{path} has {worded(len(series.values))}, and {steps} are needed.")
-    starts = rng.integers(0, last + 1, rows)
+    series = series_of_ts(path, names) if path.suffix == ".ts" else read_series(path, names)
+    starts = _starts(path, len(series.values), rows, steps, rng)
     return [
         {
             spec.name: series.select(spec.columns)[s : s + steps].astype(NUMPY_DTYPES[spec.dtype])
@@ -70,6 +76,23 @@ def real_rows(
         }
         for s in starts
     ]
+
+
+def _starts(path: Path, length: int, rows: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    if length < steps:
+        raise SettingsError(f"{path} has {worded(length)}, and {steps} are needed.")
+    return rng.integers(0, length - steps + 1, rows)
+
+
+def series_of_ts(path: Path, names: list[str]) -> Series:
+    """Return the sequences of a `.ts` file laid end to end, as columns of these names."""
+    sequences = read_sequences(path)
+    if len(names) != len(sequences.columns):
+        raise SettingsError(
+            f"{path} has {counted(len(sequences.columns), 'dimension')}, and the model takes "
+            f"{counted(len(names), 'column')}."
+        )
+    return Series(tuple(names), np.concatenate(sequences.values), (), 0, {})
 
 
 def filler(spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:

@@ -21,8 +21,10 @@ from carousel_exporter.wording import counted
 class Source:
     """A network and what its model file is to say of it.
 
-    `columns` are what the inputs are, F of them or none known; `answers` likewise, O. `statistics`
-    tell what usual values of `x` and `y` look like. `provenance` is for people.
+    `columns` are what the inputs are, F of them or none known; `answers` likewise, O. `symbols` are
+    what token ids stand for. `task` is what the network is for, as in a checkpoint, and empty where
+    nobody said. `statistics` tell what usual values of `x` and `y` look like. `provenance` is for
+    people.
     """
 
     forecaster: Forecaster
@@ -32,6 +34,8 @@ class Source:
     horizon: int = 0
     statistics: dict[str, TensorStatistics] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
+    symbols: tuple[str, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,34 @@ def sha256(path: Path) -> str:
 
 
 def _own_source(own: Checkpoint, origin: dict[str, str]) -> Source:
-    network = own.forecaster
-    usual: TensorStatistics = {
-        "mean": own.levels.mean.tolist(),
-        "scale": own.levels.scale.tolist(),
-    }
-    if network.architecture.targets is not None:
-        usual["change_mean"] = network.input_mean.tolist()
-        usual["change_scale"] = network.input_scale.tolist()
     return Source(
-        forecaster=network,
+        forecaster=own.forecaster,
         columns=own.features,
         answers=own.targets,
         unit=own.unit,
         horizon=own.horizon,
-        statistics={"x": usual, "y": {"scale": network.output_scale.tolist()}},
+        statistics=_usual(own),
         provenance=origin | {name: str(value) for name, value in own.facts.items()},
+        symbols=own.symbols,
+        task=own.task,
     )
+
+
+def _usual(own: Checkpoint) -> dict[str, TensorStatistics]:
+    """Tell what usual values of a checkpoint's inputs and answers look like."""
+    network = own.forecaster
+    if network.architecture.vocabulary:
+        return {}
+    usual: TensorStatistics = {
+        "mean": own.levels.mean.tolist(),
+        "scale": own.levels.scale.tolist(),
+    }
+    if network.architecture.log_probabilities:
+        return {"x": usual}
+    if network.architecture.targets is not None:
+        usual["change_mean"] = network.input_mean.tolist()
+        usual["change_scale"] = network.input_scale.tolist()
+    return {"x": usual, "y": {"scale": network.output_scale.tolist()}}
 
 
 def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatistics]:

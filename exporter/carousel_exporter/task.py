@@ -77,6 +77,7 @@ def make_task(
     _check_range(features, inputs)
     _check_range(targets, truth)
     known, asked = inputs[: split.train], truth[: split.train]
+    _check_changing(targets, asked)
     in_changes = places is not None
     return Task(
         features=features,
@@ -115,6 +116,15 @@ def _check_columns(series: Series, targets: Sequence[str], features: Sequence[st
             raise SettingsError(
                 f"There is no column of numbers called {name!r}; there are "
                 f"{', '.join(series.columns)}."
+            )
+
+
+def _check_changing(columns: Sequence[str], values: Array) -> None:
+    """Raise SettingsError where a target (N, O) never changes."""
+    for name, spread in zip(columns, np.ptp(values, axis=0), strict=True):
+        if spread == 0:
+            raise SettingsError(
+                f"Column {name!r} is constant over the training part: there is nothing to forecast."
             )
 
 

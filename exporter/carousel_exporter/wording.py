@@ -16,8 +16,10 @@ def steps(count: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return "1 cell", "2 cells", "2 axes" and so on."""
+    """Return "1 cell", "2 cells", "2 axes", "2 classes" and so on."""
     plural = f"{noun[:-2]}es" if noun.endswith("is") else f"{noun}s"
+    if noun.endswith("ss"):
+        plural = f"{noun}es"
     return f"{count} {noun if count == 1 else plural}"
 
 

@@ -11,8 +11,8 @@ from carousel_exporter import conversion
 from carousel_exporter.conversion import Labels
 from carousel_exporter.data import Series
 from carousel_exporter.network import Architecture, Forecaster, initialise
+from carousel_exporter.settings import TrainingSettings
 from carousel_exporter.source import Source
-from carousel_exporter.training import TrainingSettings
 
 QUICK = TrainingSettings(window=16, batch=4, hidden=8, epochs=6, learning_rate=1e-2, seed=3)
 

@@ -182,7 +182,7 @@ def test_no_training_is_lost_to_a_place_that_can_not_be_written(
     def train(*_arguments, **_options):
         raise AssertionError("training began")
 
-    monkeypatch.setattr("carousel_exporter.training.train", train)
+    monkeypatch.setattr("carousel_exporter.training.Trainer.run", train)
     files = {"csv": trained / "s.csv", "folder": trained, "new": trained / "new" / "b.pt"}
     places = [place.format(**files) for place in places]
     assert main(["train", "--data", str(trained / "s.csv"), "--target", "a", *places]) == 1

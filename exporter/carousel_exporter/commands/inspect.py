@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import typer
@@ -17,7 +17,14 @@ from carousel.wire import NUMPY_DTYPES
 from carousel_exporter.commands.tables import table
 from carousel_exporter.inspection import Inspection, state_bytes
 from carousel_exporter.inspection import inspect as read
-from carousel_exporter.wording import steps
+from carousel_exporter.wording import counted, steps
+
+#: Classes that are named where there are no more of them.
+CLASSES_SHOWN: Final = 20
+_CONTENTS: Final = {
+    manifest_pb2.TENSOR_CONTENT_PROBABILITIES: "probabilities",
+    manifest_pb2.TENSOR_CONTENT_LOG_PROBABILITIES: "log-probabilities",
+}
 
 
 def inspect(
@@ -77,7 +84,7 @@ def _tensors(found: Inspection) -> Table:
                 escape(spec.name),
                 _dtype(spec.dtype),
                 escape(json.dumps(list(spec.shape))),
-                escape(", ".join(spec.columns) + _bounds(spec)),
+                escape(_columns(spec) + _bounds(spec)),
                 escape(spec.unit),
             )
     return result
@@ -108,9 +115,20 @@ def _dtype(dtype: tensor_pb2.DataType.ValueType) -> str:
     return np.dtype(found).name if found else "not stated"
 
 
+def _columns(spec: manifest_pb2.TensorSpec) -> str:
+    """Say what the elements are: named columns, or the classes that probabilities are of."""
+    named = ", ".join(spec.columns)
+    content = _CONTENTS.get(spec.content)
+    if content is None:
+        return named
+    shown = named.isprintable() and len(spec.columns) <= CLASSES_SHOWN
+    return f"{content} of {named if shown else counted(len(spec.columns), 'symbol')}"
+
+
 def _bounds(spec: manifest_pb2.TensorSpec) -> str:
     if not (spec.HasField("minimum") or spec.HasField("maximum")):
         return ""
     low = spec.minimum if spec.HasField("minimum") else "…"
     high = spec.maximum if spec.HasField("maximum") else "…"
-    return f" {low} to {high}"
+    symbols = f", {counted(len(spec.symbols), 'symbol')}" if spec.symbols else ""
+    return f" {low} to {high}{symbols}"

@@ -28,7 +28,8 @@ def verify(
         str | None, typer.Option(metavar="tanh|relu", help="As in `convert`, for --against.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="CSV file to take inputs from, by the manifest's columns.")
+        Path | None,
+        typer.Option(help="File to take inputs from: CSV by the manifest's columns, .ts, a text."),
     ] = None,
     rows: Annotated[int, typer.Option(help="Sessions to run.")] = 5,
     steps: Annotated[int, typer.Option(help="Steps of each.")] = 48,

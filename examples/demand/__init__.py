@@ -1,0 +1,1 @@
+"""Electricity demand, a day ahead, from many sessions."""

@@ -1,0 +1,1 @@
+"""Who speaks? Japanese vowels, told apart while the utterance goes on."""
