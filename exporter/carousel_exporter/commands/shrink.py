@@ -38,6 +38,14 @@ def shrink(
             help="CSV file to compare on, by the manifest's columns. (default: random input)"
         ),
     ] = None,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.npy",
+            help="Real inputs to compare on, a step a row, for inputs that have no columns; repeat "
+            "for all inputs.",
+        ),
+    ] = None,
     accept_error: Annotated[
         bool,
         typer.Option(
@@ -65,12 +73,16 @@ def shrink(
     if float16 == int8:
         raise SettingsError("Say what the file is to be: --float16 or --int8, one of them.")
     from carousel_exporter import precision  # noqa: PLC0415 - ONNX Runtime takes a while
+    from carousel_exporter.adoption.options import read_arrays  # noqa: PLC0415 - as above
 
+    if data is not None and samples:
+        raise SettingsError("--data and --samples both say what to compare on: give one of them.")
     wanted = precision.Precision.FLOAT16 if float16 else precision.Precision.INT8
     request = precision.Request(
         precision=wanted,
         keep_states=keep_states,
         data=data,
+        samples=read_arrays("--samples", samples or ()),
         accept_error=accept_error,
         seed=seed,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from carousel.v1.manifest_pb2 import ModelManifest
 from carousel.wire import NUMPY_DTYPES
 from carousel_exporter.data import read_series
+from carousel_exporter.errors import SettingsError
 from carousel_exporter.manifest import TensorStatistics
 from carousel_exporter.precision.report import OutputError
 from carousel_exporter.runner import Arrays, Runner
@@ -31,12 +32,16 @@ def streams(
     manifest: ModelManifest,
     statistics: dict[str, TensorStatistics],
     data: Path | None,
+    samples: Arrays,
     rng: np.random.Generator,
 ) -> tuple[list[Arrays], str]:
     """Return sessions' inputs, (T, …) each, and what they are in words.
 
-    A CSV file is one stream, from its first row on. Raises SettingsError, DataError.
+    A CSV file, or `samples` (N, …) of every input, is one stream from its first row on. Raises
+    SettingsError, DataError.
     """
+    if samples:
+        return [_checked(manifest, samples)], f"--samples, {worded(_length(samples))} in one stream"
     if data is None:
         told = f"random input, {ROWS} streams of {worded(STEPS)}: no --data was given"
         return random_rows(manifest, statistics, rows=ROWS, steps=STEPS, rng=rng), told
@@ -48,6 +53,29 @@ def streams(
     }
     length = len(next(iter(values.values())))
     return [values], f"{data}, one stream of {worded(length)}"
+
+
+def _checked(manifest: ModelManifest, samples: Arrays) -> Arrays:
+    """Return samples in the inputs' own types. Raises SettingsError where they don't fit."""
+    wanted = {spec.name: spec for spec in manifest.inputs}
+    if set(samples) != set(wanted):
+        raise SettingsError(
+            f"--samples must give every input, {', '.join(sorted(wanted))}, not "
+            f"{', '.join(sorted(samples))}."
+        )
+    for name, array in samples.items():
+        shape = list(wanted[name].shape)
+        if list(array.shape[1:]) != shape or len(array) < _QUARTERS:
+            raise SettingsError(
+                f"--samples of {name!r} must have the shape [steps, {', '.join(map(str, shape))}], "
+                f"{_QUARTERS} steps at least, not {list(array.shape)}."
+            )
+    length = min(_MOST, _length(samples))
+    return {n: a[:length].astype(NUMPY_DTYPES[wanted[n].dtype]) for n, a in samples.items()}
+
+
+def _length(samples: Arrays) -> int:
+    return min(len(array) for array in samples.values())
 
 
 def compare(before: Runner, after: Runner, sessions: Sequence[Arrays]) -> list[OutputError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,11 +28,12 @@ from carousel_exporter.graph import OPSET
 from carousel_exporter.manifest import attach, load_model, read_manifest, read_statistics
 from carousel_exporter.precision import comparing, measuring
 from carousel_exporter.precision.cells import WrittenStep
+from carousel_exporter.precision.constants import gather_constants
 from carousel_exporter.precision.half import halve
 from carousel_exporter.precision.integers import quantise
 from carousel_exporter.precision.report import Bound, Precision, Scales, ShrinkReport
 from carousel_exporter.precision.unrolling import unroll
-from carousel_exporter.runner import Runner
+from carousel_exporter.runner import Arrays, Runner
 from carousel_exporter.verification import verify
 from carousel_exporter.wording import first_line
 
@@ -55,6 +56,7 @@ class Request:
     precision: Precision
     keep_states: bool = False
     data: Path | None = None
+    samples: Arrays = field(default_factory=dict)
     accept_error: bool = False
     seed: int = 0
 
@@ -123,6 +125,7 @@ def _best(original: _File, made: Path, request: Request, say: Say) -> ShrinkRepo
 
 def _write(original: _File, made: Path, request: Request, scales: Scales) -> _Rewritten:
     model, manifest = _raised(original), manifest_pb2.ModelManifest()
+    gather_constants(model)
     manifest.CopyFrom(original.manifest)
     rewritten = _rewrite(model, manifest, request, scales)
     if not rewritten.changed:
@@ -205,14 +208,16 @@ def _prove(
     statistics = read_statistics(original.model)
     before, after = Runner(original.path, original.manifest), Runner(made.path, made.manifest)
     manifest = original.manifest
-    sessions, told = comparing.streams(manifest, statistics, request.data, rng)
+    sessions, told = comparing.streams(manifest, statistics, request.data, request.samples, rng)
     say("cutting and batching")
     checks = verify(made.path, rows=_ROWS, steps=_STEPS, seed=request.seed)
     if not checks.passed:
         raise VerificationError(f"Nothing was written: {checks.failure()}")
     batching = "one row a run"
     if manifest.max_batch != 1:
-        verdict = try_batches(after, statistics, sessions[0] if request.data else {}, rng)
+        verdict = try_batches(
+            after, statistics, sessions[0] if request.data or request.samples else {}, rng
+        )
         batching = verdict.told
         if not verdict.works:
             raise VerificationError(

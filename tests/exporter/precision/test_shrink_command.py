@@ -152,3 +152,16 @@ def test_a_small_h_gets_scales_of_its_own(tmp_path, capsys, size, told):
     path = save(model, tmp_path / "a.onnx")
     assert shrink(path, tmp_path / "b.onnx", "--int8") == 0
     assert told in capsys.readouterr().out
+
+
+def test_samples_of_inputs_without_columns(tmp_path, capsys):
+    path, out = save(make("lstm"), tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    file = tmp_path / "x.npy"
+    np.save(file, np.random.default_rng(0).normal(size=(50, 40)))
+    assert shrink(path, out, "--int8", "--samples", f"x={file}") == 0
+    assert "--samples, 50 steps in one stream" in capsys.readouterr().out
+    out.unlink()
+    np.save(file, np.zeros((50, 7)))
+    error = refused(capsys, path, out, "--int8", "--samples", f"x={file}")
+    assert "must have the shape [steps, 40], 4 steps at least, not [50, 7]" in error
+    assert "every input, x, not z" in refused(capsys, path, out, "--int8", "--samples", f"z={file}")
