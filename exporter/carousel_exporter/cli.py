@@ -1,4 +1,4 @@
-"""`carousel-export`, the command line: train, convert, adopt, verify, inspect."""
+"""`carousel-export`, the command line: train, convert, adopt, shrink, verify, inspect."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from carousel_exporter import __version__
 from carousel_exporter.commands.adopt import adopt
 from carousel_exporter.commands.convert import convert
 from carousel_exporter.commands.inspect import inspect
+from carousel_exporter.commands.shrink import shrink
 from carousel_exporter.commands.train import train
 from carousel_exporter.commands.verify import verify
 from carousel_exporter.errors import ExporterError
@@ -51,7 +52,7 @@ def _app() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_options)
-    for command in (train, convert, adopt, verify, inspect):
+    for command in (train, convert, adopt, shrink, verify, inspect):
         app.command()(command)
     return app
 

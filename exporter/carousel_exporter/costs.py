@@ -10,7 +10,7 @@ import onnx
 
 #: Operators whose inputs 1 and 2 are the weights W and R, used once a step.
 _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
-_PRODUCTS: Final = frozenset({"MatMul", "Gemm"})
+_PRODUCTS: Final = frozenset({"MatMul", "Gemm", "MatMulIntegerToFloat"})
 #: Axes before those of places: rows and channels.
 _CHANNELS_LAST: Final = 2
 
@@ -18,8 +18,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def parameters(graph: onnx.GraphProto) -> int:
-    """Return how many floating-point constants a graph holds, those of bodies and nodes too."""
-    return sum(math.prod(tensor.dims) for tensor in _constants(graph) if _is_float(tensor))
+    """Return how many numbers a network learnt: floats and 8-bit integers, those of bodies too."""
+    return sum(math.prod(tensor.dims) for tensor in _constants(graph) if _is_learnt(tensor))
 
 
 def multiply_adds(model: onnx.ModelProto) -> int:
@@ -92,5 +92,6 @@ def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from _constants(attribute.g)
 
 
-def _is_float(tensor: onnx.TensorProto) -> bool:
-    return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).kind == "f"
+def _is_learnt(tensor: onnx.TensorProto) -> bool:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return dtype.kind == "f" or tensor.data_type == onnx.TensorProto.INT8

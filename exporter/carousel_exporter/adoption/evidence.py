@@ -103,7 +103,7 @@ def roles_taken(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
     """Return the states of recurrent nodes that an input begins, its elements only moved."""
     reached = moved_from(graph, name)
     return frozenset(
-        (_label(node, place), kind)
+        (label_of(node, place), kind)
         for place, node in enumerate(graph.node)
         for value, kind in _initial_states(node)
         if value in reached
@@ -113,7 +113,7 @@ def roles_taken(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
 def roles_given(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
     """Return the states of recurrent nodes that an output is made of, their elements only moved."""
     producers = producers_of(graph)
-    labels = {v: _label(n, place) for place, n in enumerate(graph.node) for v in n.output if v}
+    labels = {v: label_of(n, place) for place, n in enumerate(graph.node) for v in n.output if v}
     pending, seen, roles = [name], set(), set()
     while pending:
         value = pending.pop()
@@ -132,14 +132,14 @@ def roles_given(graph: onnx.GraphProto, name: str) -> frozenset[Role]:
 def reverse_layers(graph: onnx.GraphProto) -> list[tuple[str, onnx.NodeProto]]:
     """Return the recurrent nodes that run backwards in time, alone or besides forwards."""
     return [
-        (_label(node, place), node)
+        (label_of(node, place), node)
         for place, node in enumerate(graph.node)
         if node.op_type in RECURRENT
         and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
     ]
 
 
-def _label(node: onnx.NodeProto, place: int) -> str:
+def label_of(node: onnx.NodeProto, place: int) -> str:
     """Return what a node is called; names may be empty, or the same twice."""
     return f"{node.name or node.op_type} (node {place})"
 

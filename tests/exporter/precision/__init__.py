@@ -1,0 +1,1 @@
+"""Tests of carousel_exporter.precision."""
