@@ -35,7 +35,7 @@ $(VENV)/installed: $(REQUIREMENTS)
 	@echo "setup: installing Carousel and what it needs into $(VENV); PyTorch is the largest part."
 	@echo "setup: some minutes on a first run, seconds later; pip is quiet unless it fails"
 	@scripts/environment $(PYTHON) $(VENV) --group test --group lint \
-	  -e ./proto -e ./client -e './server[cpu]' -e './exporter[tensorboard]'
+	  -e ./proto -e ./client -e './server[cpu,otel]' -e './exporter[tensorboard]'
 	@touch $@
 	@echo "setup: done"
 
