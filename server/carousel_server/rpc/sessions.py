@@ -118,6 +118,8 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request_iterator: Requests, context: Context
     ) -> None:
         """Step sessions for as long as the client likes."""
+        # Whoever comes back to a server that has ended its stream would keep it from being drained.
+        self._lifecycle.refuse_when_draining()
         await self._streams.run(
             StepStream(
                 self._gate,
