@@ -48,10 +48,11 @@ _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not al
 class App:
     """One server process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, metrics: Metrics | None = None) -> None:
+        """Serve nothing yet; `metrics` are the server's own unless others are given."""
         self._settings = settings
         self._lifecycle = Lifecycle()
-        self._metrics = Metrics(__version__)
+        self._metrics = metrics or Metrics(__version__)
         self._directory = Directory(settings.max_sessions)
         self._streams = OpenStreams()
         self._leave = asyncio.Event()  # drain
