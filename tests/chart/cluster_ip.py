@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import closing, suppress
 
 #: What it takes until whoever leads clients to a pod has heard that it comes or goes, at most.
 _PROPAGATION_SECONDS = 1.0
@@ -23,51 +23,54 @@ class ClusterIp:
         self._ready = ready
         self._chance = chance
         self._known = ready()
-        self._updates: set[asyncio.Task[None]] = set()
-        self._pipes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
         self.address = f"{host}:{port}"
 
     def changed(self) -> None:
         """Hear, soon, of a pod that has become ready or is not any more."""
-        task = asyncio.get_running_loop().create_task(self._update())
-        self._updates.add(task)
-        task.add_done_callback(self._updates.discard)
+        self._begin(self._update())
 
     async def stop(self) -> None:
         """Cut everything."""
         if self._server:
             self._server.close()
-        tasks = [*self._updates, *self._pipes]
+        tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the loop closes sockets in a turn of its own
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _update(self) -> None:
         await asyncio.sleep(self._chance.uniform(0, _PROPAGATION_SECONDS))
         self._known = self._ready()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._begin(self._serve(reader, writer))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._known:
+        with closing(writer), suppress(OSError):
+            if not self._known:
+                return
             host, _, port = self._chance.choice(self._known).rpartition(":")
-            with suppress(OSError):
-                there, back = await asyncio.open_connection(host, int(port))
-                pipes = [_pipe(reader, back), _pipe(there, writer)]
-                tasks = [asyncio.create_task(pipe) for pipe in pipes]
-                self._pipes.update(tasks)
-                await asyncio.wait(tasks)
-                self._pipes.difference_update(tasks)
-        writer.close()
+            there, back = await asyncio.open_connection(host, int(port))
+            with closing(back):
+                await asyncio.gather(_pipe(reader, back), _pipe(there, writer))
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
+    """Pass on what comes, and the end of it."""
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
     writer.close()
