@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
-def say(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]):
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     """Tell people what happens, at once."""
     began = time.monotonic()
 
