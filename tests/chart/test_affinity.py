@@ -201,7 +201,7 @@ async def test_the_sdk_goes_where_a_session_is(tmp_path):
     async with run_servers(tmp_path) as fleet, AsyncExitStack() as stack:
         home, *others = fleet.members
         owner = await stack.enter_async_context(carousel.aio.connect(home.address))
-        names = [f"session-{number}" for number in range(20)]
+        names = [f"session-{number}" for number in range(8)]
         for name in names:
             session = await owner.open("sum", id=name)
             assert (await session.step(X)).tolist() == [1]

@@ -11,7 +11,7 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import carousel_client as carousel
 from tests.chaos.crowd import FEATURES, MODEL, Crowd, run_crowd
 from tests.chaos.fleet import free_ports
 from tests.chaos.record import compare
+from tests.chaos.world import APPEND_ALWAYS
 from tests.chart.cluster_ip import ClusterIp
 from tests.chart.kubelet import Pod, Template, roll
 from tests.chart.test_server import plain
@@ -30,8 +31,22 @@ from tests.support.redis import run_redis
 
 pytestmark = pytest.mark.timeout(600)
 
-PODS = 3
-APPEND_ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+
+VALUES = {"store": {"kind": "redis", "redis": {"secretName": "redis"}}}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much happens; `--full` is what the chart says, and as many as `make chaos` has."""
+
+    pods: int
+    sessions: int
+    rounds: int
+    values: dict
+
+
+QUICK = Scale(2, 40, 1, VALUES | {"minReadySeconds": 2})
+FULL = Scale(3, 200, 3, VALUES)
 
 
 @dataclass
@@ -56,28 +71,28 @@ class Cluster:
 
 
 @asynccontextmanager
-async def run_cluster(folder: Path, values: dict, sessions: int) -> AsyncIterator[Cluster]:
+async def run_cluster(folder: Path, scale: Scale) -> AsyncIterator[Cluster]:
     """Run pods under load; at the end compare every answer.
 
     Half of the clients have the pods' own names, as of the headless Service; the others have the
     ClusterIP Service alone, until the SDK is told where a session is.
     """
-    manifests = render(values)
+    manifests = render(scale.values)
     told = {k: v for k, v in plain(manifests).items() if k.startswith("CAROUSEL_")}
     template, chance = Template.of(manifests), random.Random(7)
     model = models.put(folder / "models", models.lstm(features=FEATURES, outputs=2), MODEL)
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(run_redis(folder, *APPEND_ALWAYS))
-        ports = free_ports(2 * PODS, chance)
+        ports = free_ports(2 * scale.pods, chance)
         pods: list[Pod] = []
         service = ClusterIp(lambda: [pod.address for pod in pods if pod.ready], chance)
-        for number in range(PODS):
+        for number in range(scale.pods):
             address = f"127.0.0.1:{ports[number]}"
             here = told | {
                 "CAROUSEL_MODELS": str(folder / "models"),
                 "CAROUSEL_ADDRESS": address,
                 "CAROUSEL_ADVERTISE": address,
-                "CAROUSEL_METRICS_ADDRESS": f"127.0.0.1:{ports[PODS + number]}",
+                "CAROUSEL_METRICS_ADDRESS": f"127.0.0.1:{ports[scale.pods + number]}",
                 "CAROUSEL_STORE": redis.url,
             }
             name = f"{RELEASE}-{number}"
@@ -91,7 +106,7 @@ async def run_cluster(folder: Path, values: dict, sessions: int) -> AsyncIterato
         await asyncio.gather(*(pod.ready_for(1.5) for pod in pods))
         addresses = [pod.address for pod in pods]
         running = [
-            run_crowd(where, sessions // 2, chance, prefix=prefix)
+            run_crowd(where, scale.sessions // 2, chance, prefix=prefix)
             for prefix, where in (("own", addresses), ("service", [service.address]))
         ]
         crowds = [await stack.enter_async_context(crowd) for crowd in running]
@@ -99,37 +114,29 @@ async def run_cluster(folder: Path, values: dict, sessions: int) -> AsyncIterato
         for crowd in crowds:
             await crowd.advance()
             await crowd.finish()
-        assert sum(compare(crowd.tracks, model) for crowd in crowds) > sessions
+        assert sum(compare(crowd.tracks, model) for crowd in crowds) > scale.sessions
 
 
-def values(**more: object) -> dict:
-    return {"store": {"kind": "redis", "redis": {"secretName": "redis"}}, **more}
-
-
-async def test_a_rolling_restart_is_no_error_to_anybody(tmp_path, pytestconfig, say):
-    full = pytestconfig.option.full
-    chosen = values() if full else values(minReadySeconds=2)
-    async with run_cluster(tmp_path, chosen, 200 if full else 40) as cluster:
-        for _ in range(3 if full else 1):
+async def test_a_rolling_restart_and_a_pod_that_hangs_are_no_error_to_anybody(
+    tmp_path, pytestconfig, say
+):
+    scale = FULL if pytestconfig.option.full else QUICK
+    async with run_cluster(tmp_path, scale) as cluster:
+        for _ in range(scale.rounds):
             ends = await roll(cluster.pods, say)
             await cluster.advance()
             # By themselves, in good time: the hook drained them, SIGTERM found nothing to do.
-            assert [(end.status, end.killed, end.hook) for end in ends] == [(0, False, 0)] * PODS
+            by_itself = [(end.status, end.killed, end.hook) for end in ends]
+            assert by_itself == [(0, False, 0)] * scale.pods
             assert all(end.seconds < cluster.pods[0].template.grace / 2 for end in ends)
-        assert sum(await cluster.sessions()) == (200 if full else 40)
-    waits = [track.longest_wait for crowd in cluster.crowds for track in crowd.tracks]
-    say(f"longest waits: median {np.median(waits):.2f} s, at most {max(waits):.2f} s\n")
+        assert sum(await cluster.sessions()) == scale.sessions
 
-
-async def test_a_pod_that_hangs_is_killed_and_its_sessions_go_on(tmp_path):
-    """Its hook can't drain it: the grace period passes, and SIGKILL ends it."""
-    short = values(minReadySeconds=0, server={"drainSeconds": 1}, graceExtraSeconds=5)
-    async with run_cluster(tmp_path, short, 20) as cluster:
         pod = cluster.pods[-1]
+        pod.template = replace(pod.template, grace=6)  # half a minute more would show no more
         pod.process.send_signal(signal.SIGSTOP)
         ended = await pod.terminate()
-        assert (ended.killed, ended.status) == (True, -signal.SIGKILL)
-        assert ended.hook != 0
+        assert (ended.killed, ended.status, ended.hook) == (True, -signal.SIGKILL, None)
         await cluster.advance()
-        await pod.start()
-        await pod.ready_for(0.1)
+        say(f"{pod.name} hung, and was killed after {ended.seconds:.1f} s")
+    waits = [track.longest_wait for crowd in cluster.crowds for track in crowd.tracks]
+    say(f"longest waits: median {np.median(waits):.1f} s, at most {max(waits):.1f} s\n")

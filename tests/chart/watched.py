@@ -19,6 +19,7 @@ import numpy as np
 
 import carousel_client as carousel
 from tests.chaos.fleet import Fleet, free_ports, run_fleet
+from tests.chaos.world import APPEND_ALWAYS
 from tests.chart.tools import NAMESPACE, RELEASE
 from tests.support import models
 from tests.support.pki import Authority
@@ -61,7 +62,7 @@ async def run_watched(
     models.put(repository, models.exploding(), BAD)
     models.put(repository, models.raises_above(3), FAILING)
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(run_redis(_made(folder / "redis")))
+        redis = stack.enter_context(run_redis(_made(folder / "redis"), *APPEND_ALWAYS))
         ports = free_ports(4, random.Random())
         fleet = await stack.enter_async_context(
             run_fleet(
