@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
-from carousel_server import __version__, log
+from carousel_server import __version__, busypoll, log
 from carousel_server.app import App
 from carousel_server.engine.observer import Observer
 from carousel_server.metrics import Metrics
@@ -43,7 +42,7 @@ def main() -> int:
     anywhere = dict.fromkeys(["address", "metrics_address"], "127.0.0.1:0")
     settings = load_settings({**flags, **anywhere}, None)
     metrics = (Unmetered if given.unmetered else Metrics)(__version__)
-    return asyncio.run(serve(settings, metrics))
+    return busypoll.run(serve(settings, metrics), longest=settings.busy_poll_us * 1e-6)
 
 
 if __name__ == "__main__":
