@@ -27,6 +27,7 @@ from tests.chart.asked import (
     panels,
     plain,
 )
+from tests.chart.portrait import picture
 from tests.chart.test_alerts import VALUES, groups
 from tests.chart.watched import BAD, GOOD, Watched, run_watched
 from tests.support import models
@@ -118,6 +119,15 @@ async def test_every_panel_shows_numbers(watched):
         await eventually(watched, answered)
     except AssertionError:
         raise AssertionError("empty: " + "\n".join(sorted(queries))) from None
+
+
+async def test_the_panels_can_be_drawn(watched, tmp_path):
+    out, now = tmp_path / "dashboard.png", time.time()
+    span = picture.Span(now - 10, now, step=1, window=10)
+    url = watched.prometheus.url
+    empty = await asyncio.to_thread(picture.draw, url, tools.NAMESPACE, span, out)
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert empty == []
 
 
 async def test_what_autoscalers_ask_for_is_a_share(watched):
