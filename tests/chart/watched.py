@@ -31,7 +31,7 @@ GOOD, BAD, FAILING = "keywords", "anomaly", "handwriting"
 FEATURES = 16
 _FLAGS = (
     *("--slots", "512", "--max-sessions", "2000", "--queue-rows", "600"),
-    *("--park-after", "1", "--expire-after", "4", "--reload-seconds", "1"),
+    *("--park-after", "1", "--expire-after", "15", "--reload-seconds", "1"),
     *("--checkpoint-every-ms", "250", "--log-format", "json"),
 )
 
