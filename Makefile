@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PROTO  := .venv-proto
-CHART  := .venv-chart
+CHARTS := .venv-chart
 NPM    := helm/tools/node_modules
 # Kept apart so that a changed requirement, and nothing else, installs again.
 REQUIREMENTS := pyproject.toml proto/pyproject.toml client/pyproject.toml server/pyproject.toml \
@@ -18,8 +18,8 @@ moved = $(if $(filter-out $(CURDIR),$(shell cat $(1)/place 2>/dev/null)),anew)
 ifneq ($(call moved,$(VENV))$(call moved,$(PROTO)),)
 .PHONY: $(VENV)/installed $(PROTO)/installed
 endif
-ifneq ($(call moved,$(CHART)),)
-.PHONY: $(CHART)/installed
+ifneq ($(call moved,$(CHARTS)),)
+.PHONY: $(CHARTS)/installed
 endif
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ $(VENV)/installed: $(REQUIREMENTS)
 	@echo "setup: installing Carousel and what it needs into $(VENV); PyTorch is the largest part."
 	@echo "setup: some minutes on a first run, seconds later; pip is quiet unless it fails"
 	@scripts/environment $(PYTHON) $(VENV) --group test --group lint \
-	  -e ./proto -e ./client -e './server[cpu]' -e './exporter[tensorboard]'
+	  -e ./proto -e ./client -e './server[cpu,otel]' -e './exporter[tensorboard]'
 	@touch $@
 	@echo "setup: done"
 
@@ -78,9 +78,9 @@ proto-check: setup $(PROTO)/installed  ## Check that the protocol's code is up t
 installs:  ## Prove that client and server install without each other's packages
 	@scripts/check-installs $(PYTHON)
 
-$(CHART)/installed: pyproject.toml
-	@echo "setup: installing what checks the Helm chart into $(CHART)"
-	@scripts/environment $(PYTHON) $(CHART) --group chart
+$(CHARTS)/installed: pyproject.toml
+	@echo "setup: installing what checks the Helm chart into $(CHARTS)"
+	@scripts/environment $(PYTHON) $(CHARTS) --group chart
 	@touch $@
 
 $(NPM)/installed: helm/tools/package-lock.json
@@ -89,8 +89,8 @@ $(NPM)/installed: helm/tools/package-lock.json
 	@cd helm/tools && npm ci
 	@touch $@
 
-chart: setup $(CHART)/installed $(NPM)/installed  ## Check the Helm chart, its alerts and dashboard
-	@timeout 900 $(BIN)/python -m pytest tests/chart
+chart: setup $(CHARTS)/installed $(NPM)/installed  ## Check the Helm chart, its alerts and dashboard; CHART=--full: longer
+	@timeout 900 $(BIN)/python -m pytest tests/chart $(CHART)
 
 chart-files: setup  ## Make the chart's README and dashboard again
 	@$(BIN)/python helm/tools/readme.py
@@ -100,4 +100,4 @@ bench: setup  ## Measure the server beside its ceilings; BENCH=--quick for a sho
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## Remove the environments, and what the demo and the benchmarks made
-	rm -rf $(VENV) $(PROTO) $(CHART) $(NPM) .demo .bench
+	rm -rf $(VENV) $(PROTO) $(CHARTS) $(NPM) .demo .bench

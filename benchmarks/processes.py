@@ -44,6 +44,13 @@ def carousel_server(models: Path, *flags: str) -> Iterator[Running]:
 
 
 @contextmanager
+def metered_server(models: Path, *flags: str) -> Iterator[Running]:
+    """Run Carousel's server in `benchmarks.metered`, which may leave counting out."""
+    with _run(["-m", "benchmarks.metered", "--models", str(models), *flags]) as running:
+        yield running
+
+
+@contextmanager
 def echo_server() -> Iterator[Running]:
     """Run the echo on a free port of the loopback address."""
     with _run(["-m", "benchmarks.echo"]) as running:

@@ -40,6 +40,7 @@ from carousel_server.rpc.tls import Credentials
 from carousel_server.runtime.device import Device, choose_device
 from carousel_server.serving import Serving, engine_limits
 from carousel_server.settings import Settings
+from carousel_server.tracing import Tracing, open_tracing
 
 _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not alive
 
@@ -47,10 +48,11 @@ _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not al
 class App:
     """One server process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, metrics: Metrics | None = None) -> None:
+        """Serve nothing yet; `metrics` are the server's own unless others are given."""
         self._settings = settings
         self._lifecycle = Lifecycle()
-        self._metrics = Metrics(__version__)
+        self._metrics = metrics or Metrics(__version__)
         self._directory = Directory(settings.max_sessions)
         self._streams = OpenStreams()
         self._leave = asyncio.Event()  # drain
@@ -78,7 +80,8 @@ class App:
         log.get().info("device chosen", device=str(device), why=why)
         loaded = await asyncio.to_thread(load_models, settings, device)
         catalog = Catalog()
-        server = create_server(settings, self._metrics)
+        tracing = open_tracing(settings, version=__version__, server_id=self._lifecycle.server_id)
+        server = create_server(settings, self._metrics, tracing)
         credentials = Credentials(certificate) if certificate else None
         grpc_address = _bind(server, settings.address, credentials)
         keeping = await self._keep(catalog, grpc_address)
@@ -88,7 +91,7 @@ class App:
         self._watch(catalog, serving, device)
 
         health = Health(catalog)
-        self._add_services(server, catalog, health, keeping)
+        self._add_services(server, catalog, health, keeping, tracing)
         http = self._http_server()
         await server.start()
         await health.set(serving=True)
@@ -132,9 +135,7 @@ class App:
         self._drained.set()
         log.get().info("drained")
         await self._stop.wait()
-        await server.stop(grace=1.0)
-        for model in catalog.all():
-            await model.driver.stop()
+        await _end_service(server, catalog, tracing)
         asked.stop()
         http.stop()
         log.get().info("stopped", failed=self._failed)
@@ -175,7 +176,12 @@ class App:
         self._housekeeping.verify()
 
     def _add_services(
-        self, server: grpc.aio.Server, catalog: Catalog, health: Health, keeping: Keeping
+        self,
+        server: grpc.aio.Server,
+        catalog: Catalog,
+        health: Health,
+        keeping: Keeping,
+        tracing: Tracing | None,
     ) -> None:
         gate = StepGate(
             catalog,
@@ -193,6 +199,7 @@ class App:
                 lifecycle=self._lifecycle,
                 keeping=keeping,
                 snapshots=Snapshots(read_key(self._settings.snapshot_key_file)),
+                tracing=tracing,
             ),
             models=ModelService(catalog),
             info=ServerService(
@@ -255,6 +262,15 @@ class App:
         log.get().error("the engine failed", exc_info=error)
         self._failed = True
         self._end()
+
+
+async def _end_service(server: grpc.aio.Server, catalog: Catalog, tracing: Tracing | None) -> None:
+    """End RPCs, engines, and what is told of them."""
+    await server.stop(grace=1.0)
+    for model in catalog.all():
+        await model.driver.stop()
+    if tracing:
+        await asyncio.to_thread(tracing.close)
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: Credentials | None) -> str:

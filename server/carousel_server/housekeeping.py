@@ -1,4 +1,7 @@
-"""What has to be done to sessions every so often: let them expire, park them, save them."""
+"""What has to be done to sessions every so often: let them expire, park them, save them.
+
+And to the store: to see whether it answers.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Housekeeping:
     def __init__(self, settings: Settings, catalog: Catalog, keeping: Keeping) -> None:
         self._park = settings.park_after
         self._expire = settings.expire_after
+        self._look_seconds = settings.lease_seconds
         self._save_seconds = settings.checkpoint_every_ms / 1000
         self._catalog = catalog
         self._keeping = keeping
@@ -35,6 +39,8 @@ class Housekeeping:
     def start(self) -> None:
         """Begin."""
         self._tasks.append(asyncio.create_task(self._save_late()))
+        if self._keeping.shared:
+            self._tasks.append(asyncio.create_task(self._look()))
         if self._park or self._expire:
             self._tasks.append(asyncio.create_task(self._sweep()))
 
@@ -42,6 +48,11 @@ class Housekeeping:
         """End."""
         for task in self._tasks:
             task.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            await self._keeping.look()
 
     async def _save_late(self) -> None:
         while True:

@@ -176,6 +176,12 @@ class Settings(Sources):
     insecure: bool = Field(
         default=False, description="serve other machines without TLS, without asking who they are"
     )
+    otlp_traces_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^/@\s]+:\d+/?)?$",
+        description="http://HOST:PORT or https://HOST:PORT of an OpenTelemetry collector that gets "
+        "a span of each request, by OTLP over gRPC; empty: none",
+    )
     log_format: str = Field(
         "auto", pattern="^(auto|json|text)$", description="auto (text on a terminal), json or text"
     )

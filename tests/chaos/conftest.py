@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -46,19 +44,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.put(
         tmp_path_factory.mktemp("models"), models.lstm(features=FEATURES, outputs=2), MODEL
     )
-
-
-@pytest.fixture
-def say(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]):
-    """Tell people what happens, at once."""
-    began = time.monotonic()
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n  {time.monotonic() - began:6.1f} s  {text}")
-            sys.stdout.flush()
-
-    return line
 
 
 @pytest.fixture

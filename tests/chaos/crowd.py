@@ -179,10 +179,15 @@ async def run_crowd(
     chance: random.Random,
     *,
     pace: float = 0.1,
+    prefix: str = "s",
     **options: Any,
 ) -> AsyncIterator[Crowd]:
-    """Run applications with so many sessions together; `options` are those of `connect`."""
-    applications = _applications(sessions, chance, pace)
+    """Run applications with so many sessions together; `options` are those of `connect`.
+
+    Their ids begin with `prefix`: crowds that share a store need one each.
+    """
+    ids = [f"{prefix}{number}" for number in range(sessions)]
+    applications = _applications(ids, chance, pace)
     clients: list[carousel.aio.Client] = []
     crowd = Crowd(applications, [])
     try:
@@ -204,10 +209,9 @@ async def run_crowd(
             await client.close()
 
 
-def _applications(sessions: int, chance: random.Random, pace: float) -> list[Application]:
+def _applications(ids: Sequence[str], chance: random.Random, pace: float) -> list[Application]:
     """Return applications: 30 % of the sessions step, 30 % stream chunks, 40 % are in groups."""
-    each = round(sessions * 0.3)
-    ids = [f"s{number}" for number in range(sessions)]
+    each = round(len(ids) * 0.3)
 
     def alone() -> random.Random:
         return random.Random(chance.getrandbits(64))

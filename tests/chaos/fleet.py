@@ -46,6 +46,7 @@ class Member:
     address: str
     command: list[str]
     log: Path
+    http: str = ""  # where metrics and probes are; empty: at a port of the server's choice
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     _read: int = field(default=0, repr=False)  # bytes of the log that earlier processes wrote
@@ -142,19 +143,31 @@ async def run_fleet(
     store: str,
     ports: Sequence[int],
     advertised: Sequence[str] = (),
+    metrics_ports: Sequence[int] = (),
 ) -> AsyncIterator[Fleet]:
     """Run a server on each port; `advertised` are the addresses that they give for themselves."""
     members = []
     for number, port in enumerate(ports):
         address = f"127.0.0.1:{port}"
+        http = f"127.0.0.1:{metrics_ports[number]}" if metrics_ports else ""
         command = [
             *(sys.executable, "-m", "carousel_server", "--models", str(models)),
-            *("--address", address, "--metrics-address", "127.0.0.1:0", "--device", "cpu"),
+            *("--address", address, "--metrics-address", http or "127.0.0.1:0"),
             *("--store", store, "--advertise", advertised[number] if advertised else address),
-            *("--threads", "1", "--drain-seconds", "10", "--log-format", "text", *flags),
+            *(
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+                "--drain-seconds",
+                "10",
+                "--log-format",
+                "text",
+                *flags,
+            ),
         ]
         name = f"server {number}"
-        members.append(Member(name, address, command, folder / f"server{number}.log"))
+        members.append(Member(name, address, command, folder / f"server{number}.log", http))
     fleet = Fleet(members)
     try:
         await fleet.start()

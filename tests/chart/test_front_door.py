@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
-import time
 
 import grpc
 import pytest
-import yaml
 
 from carousel.v1 import server_pb2, server_pb2_grpc
 from tests.chart import tools
+from tests.chart.envoy import (
+    bootstrap,
+    files,
+    free_ports,
+    on_this_machine,
+    placed,
+    run_envoy,
+    server_id,
+)
 from tests.chart.tools import certificate, one, render, shape
 from tests.support import models
 from tests.support.server import run_server
-
-
-def files(values):
-    return one(render(values), "ConfigMap", "release-front-door")["data"]
-
-
-def bootstrap(values):
-    return yaml.safe_load(files(values)["envoy.yaml"])["static_resources"]
-
-
-def placed(values, folder):
-    """Write Envoy's files where they can be read without being root; return their texts."""
-    texts = {}
-    for name, text in files(values).items():
-        here = text.replace("/etc/envoy/", f"{folder}/")
-        texts[name] = here.replace("/etc/carousel/tls", f"{folder}/tls")
-        (folder / name).write_text(texts[name])
-    return texts
 
 
 @pytest.mark.parametrize(
@@ -113,85 +100,6 @@ def test_envoy_starts_anew_when_its_configuration_changes_and_only_then():
     assert template(other) != template(shape("envoy"))
 
 
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one_of_them in found:
-            one_of_them.bind(("127.0.0.1", 0))
-        return [one_of_them.getsockname()[1] for one_of_them in found]
-
-
-def on_this_machine(text, servers, grpc_port, probe_port):
-    """Return the chart's configuration with other addresses, and nothing else changed."""
-    found = yaml.safe_load(text)
-    del found["admin"]
-    listeners = found["static_resources"]["listeners"]
-    for listener, port in zip(listeners, (grpc_port, probe_port), strict=True):
-        listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
-    (cluster,) = found["static_resources"]["clusters"]
-    (group,) = cluster["load_assignment"]["endpoints"]
-    hosts = [server.address.rpartition(":") for server in servers]
-    group["lb_endpoints"] = [
-        {"endpoint": {"address": {"socket_address": {"address": h, "port_value": int(p)}}}}
-        for h, _, p in hosts
-    ]
-    return found
-
-
-@contextlib.contextmanager
-def run_envoy(configuration, folder):
-    path = folder / "envoy.yaml"
-    path.write_text(yaml.safe_dump(configuration))
-    with (folder / "envoy.log").open("w") as log:
-        command = [tools.ENVOY, "-c", path, "--concurrency", "1", "--use-dynamic-base-id"]
-        process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def who_answers(channel, session):
-    """Return the id of the server that a session's calls come to."""
-    stub = server_pb2_grpc.ServerServiceStub(channel)
-    header = [("x-carousel-session", session)]
-    return stub.Info(
-        server_pb2.InfoRequest(), metadata=header, timeout=20, wait_for_ready=True
-    ).server_id
-
-
-def test_a_real_envoy_leads_sessions_to_their_servers(tmp_path):
-    """The same id always to the same server, all servers in use; few move when one is gone."""
-    models.put(tmp_path / "models", models.running_sum(1), "sum")
-    ids = [f"session-{n}" for n in range(200)]
-    with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(run_server(tmp_path / "models", log=tmp_path / f"log{n}"))
-            for n in range(3)
-        ]
-        grpc_port, probe_port = free_ports(2)
-        text = files(shape("envoy"))["envoy.yaml"]
-        here = on_this_machine(text, servers, grpc_port, probe_port)
-        stack.enter_context(run_envoy(here, tmp_path))
-        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{grpc_port}"))
-        for _ in range(100):  # until Envoy has found all three in good health
-            if len({who_answers(channel, name) for name in ids[:60]}) == 3:
-                break
-        first = {name: who_answers(channel, name) for name in ids}
-        assert {name: who_answers(channel, name) for name in reversed(ids)} == first
-        probe = f"http://127.0.0.1:{probe_port}/ready"
-        assert tools.ask("curl", "--fail", "--silent", probe).returncode == 0
-
-        gone = who_answers_at(servers[0])
-        assert servers[0].stop() == 0
-        after = {name: settled(channel, name, gone) for name in ids}
-        stayed = {name for name in ids if first[name] != gone}
-        # Nearly all: it is a table, and not a promise. A ring would move a tenth of them.
-        assert sum(after[name] != first[name] for name in stayed) <= len(stayed) // 40
-        assert gone not in after.values()
-
-
 def test_a_real_envoy_speaks_mutual_tls_on_both_sides(tmp_path):
     """With a certificate that has the names that NOTES ask for, and no other."""
     models.put(tmp_path / "models", models.running_sum(1), "sum")
@@ -207,12 +115,12 @@ def test_a_real_envoy_speaks_mutual_tls_on_both_sides(tmp_path):
         )
         grpc_port, probe_port = free_ports(2)
         text = placed(shape("envoy-tls"), tmp_path)["envoy.yaml"]
-        here = on_this_machine(text, [server], grpc_port, probe_port)
+        here = on_this_machine(text, [server.address], grpc_port, probe_port)
         stack.enter_context(run_envoy(here, tmp_path))
         address = f"127.0.0.1:{grpc_port}"
         known = grpc.ssl_channel_credentials(ca, key, own)
         with grpc.secure_channel(address, known, options) as channel:
-            assert who_answers(channel, "any")
+            assert server_id(channel)
         stranger = grpc.ssl_channel_credentials(ca)
         with (
             grpc.secure_channel(address, stranger, options) as channel,
@@ -223,18 +131,3 @@ def test_a_real_envoy_speaks_mutual_tls_on_both_sides(tmp_path):
 
 #: Flags of the server, and files of cert-manager's Secret.
 TLS_FILES = {"cert": "tls.crt", "key": "tls.key", "client-ca": "ca.crt"}
-
-
-def who_answers_at(server):
-    with grpc.insecure_channel(server.address) as channel:
-        return who_answers(channel, "any")
-
-
-def settled(channel, name, gone):
-    """Return who answers once Envoy has seen that a server is gone."""
-    for _ in range(400):
-        with contextlib.suppress(grpc.RpcError):
-            if (answering := who_answers(channel, name)) != gone:
-                return answering
-        time.sleep(0.05)
-    raise AssertionError("Envoy still asks a server that is gone")

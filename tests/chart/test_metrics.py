@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -17,19 +16,22 @@ from carousel.v1 import sessions_pb2
 from carousel_server.engine import controls
 from carousel_server.metrics import Metrics
 from tests.chart import tools
+from tests.chart.asked import (
+    FOREIGN,
+    SCRAPED,
+    SELECTOR,
+    SOURCES,
+    adapter,
+    alerts,
+    dashboard,
+    keda,
+    metrics_in,
+    panels,
+    plain,
+)
 from tests.chart.tools import CHART, TOOLS, one, render, shape
 from tests.support.bench import Bench, chunk, handles
 from tests.support.recurrence import RecurrenceRunner
-
-#: What others give, and who: these, and no other metric, are not the server's.
-FOREIGN = {
-    "up": "Prometheus itself",
-    "kube_statefulset_replicas": "kube-state-metrics",
-    "kube_statefulset_status_replicas_ready": "kube-state-metrics",
-}
-#: Labels that Prometheus and its operator put on what they scrape.
-SCRAPED = {"namespace", "pod"}
-_SELECTOR = re.compile(r"\b([a-z][a-z_]+)\{([^}]*)\}")
 
 
 @pytest.fixture(scope="module")
@@ -56,57 +58,6 @@ def known():
     return found
 
 
-def alerts():
-    values = {
-        "monitoring": {"rules": {"enabled": True}},
-        "tls": {"enabled": True, "secretName": "tls"},
-    }
-    rules = one(render(values), "PrometheusRule")["spec"]["groups"][0]["rules"]
-    return [rule["expr"] for rule in rules]
-
-
-def dashboard():
-    return json.loads((CHART / "files" / "dashboard.json").read_text())
-
-
-def panels():
-    return [t["expr"] for panel in dashboard()["panels"] for t in panel.get("targets", [])]
-
-
-def variables():
-    """Return the series that the dashboard's variables are made of."""
-    queries = [v["query"]["query"] for v in dashboard()["templating"]["list"] if "sort" in v]
-    # `label_values(SERIES, LABEL)`: as a query that asks for the label too.
-    return [re.sub(r"label_values\((.*), (\w+)\)", r"count by (\2) (\1)", q) for q in queries]
-
-
-def keda():
-    trigger = one(render(shape("keda-slots")), "ScaledObject")["spec"]["triggers"][0]
-    return [trigger["metadata"]["query"]]
-
-
-def adapter():
-    """Return prometheus-adapter's query, filled in as it does."""
-    (rule,) = yaml.safe_load((CHART / "files" / "prometheus-adapter.yaml").read_text())
-    query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
-    matched = 'namespace="space",pod=~"release-0|release-1"'
-    return [query.replace("<<.LabelMatchers>>", matched), rule["seriesQuery"]]
-
-
-SOURCES = {
-    "alerts": alerts,
-    "panels": panels,
-    "variables": variables,
-    "keda": keda,
-    "adapter": adapter,
-}
-
-
-def plain(query):
-    """Return a query without Grafana's variables, which Prometheus does not know."""
-    return query.replace("$__rate_interval", "5m").replace("${", "").replace("$", "")
-
-
 @pytest.fixture(scope="module", params=SOURCES)
 def queries(request):
     found = [plain(query) for query in SOURCES[request.param]()]
@@ -123,7 +74,7 @@ def test_every_query_is_one_that_prometheus_understands(queries, tmp_path):
 
 
 def test_every_metric_is_there(queries, known):
-    names = {name for query in queries for name, _ in _SELECTOR.findall(query)}
+    names = {name for query in queries for name in metrics_in(query)}
     assert names - known.keys() - FOREIGN.keys() == set()
     assert names
 
@@ -140,7 +91,7 @@ def test_no_metric_goes_without_a_selector(queries):
 def test_every_label_and_its_value_are_there(queries, known):
     wrong = set()
     for query in queries:
-        for name, selector in _SELECTOR.findall(query):
+        for name, selector in SELECTOR.findall(query):
             for label, how, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', selector):
                 if name in FOREIGN or label in SCRAPED:
                     continue
@@ -154,7 +105,7 @@ def test_every_label_and_its_value_are_there(queries, known):
 
 def test_every_label_that_is_grouped_by_is_there(queries, known):
     for query in queries:
-        names = {name for name, _ in _SELECTOR.findall(query)} - FOREIGN.keys()
+        names = metrics_in(query) - FOREIGN.keys()
         labels = {label for name in names for label in known[name]} | SCRAPED
         for grouped in re.findall(r"(?:by|without|ignoring) ?\(([^)]*)\)", query):
             assert {part.strip() for part in grouped.split(",")} <= labels, query
@@ -271,62 +222,3 @@ def test_what_is_made_is_current(script):
         [sys.executable, TOOLS / script, "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def keys(tree, path=()):
-    """Return the paths of all values that values.yaml names, down to free mappings."""
-    if not isinstance(tree, dict) or not tree:
-        return {path}
-    return {path} | {p for key, value in tree.items() for p in keys(value, (*path, key))}
-
-
-def accepted(schema, path=()):
-    if "$ref" in schema:
-        schema = DEFINITIONS[schema["$ref"].rpartition("/")[2]]
-    found = {path}
-    for key, below in schema.get("properties", {}).items():
-        found |= accepted(below, (*path, key))
-    return found
-
-
-DEFINITIONS = json.loads((CHART / "values.schema.json").read_text())["definitions"]
-#: Accepted, and with no default to name: what Helm and Kubernetes bring along.
-UNNAMED = {"global", "claims"}
-
-
-def test_schema_and_values_name_the_same():
-    named = keys(yaml.safe_load((CHART / "values.yaml").read_text()))
-    schema = accepted(json.loads((CHART / "values.schema.json").read_text()))
-    inside = {path for path in named if path[-1:] and path[-1] in {"cpu", "memory"}}
-    labels = {path for path in named if "labels" in path[:-1]}
-    assert named - schema - inside - labels == set()
-    # A subset: `resources.limits.cpu` is accepted and not set.
-    assert {p for p in schema - named if not UNNAMED & {*p} and p[-1] != "cpu"} == set()
-
-
-def test_every_object_of_the_schema_refuses_what_it_does_not_name():
-    def closed(schema, path):
-        if "properties" in schema and path[-1:] not in (("requests",), ("limits",)):
-            assert schema.get("additionalProperties") is False, path
-        for key, below in schema.get("properties", {}).items():
-            closed(below, (*path, key))
-
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    closed(schema, ())
-    for name, definition in DEFINITIONS.items():
-        closed(definition, (name,))
-
-
-def test_a_value_without_a_comment_is_told_of(tmp_path):
-    shutil.copytree(TOOLS, tmp_path / "tools", ignore=shutil.ignore_patterns("node_modules"))
-    shutil.copytree(CHART, tmp_path / "carousel")
-    values = tmp_path / "carousel" / "values.yaml"
-    values.write_text(values.read_text() + "undocumented: 1\n")
-    done = subprocess.run(
-        [sys.executable, tmp_path / "tools" / "readme.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "undocumented has no comment" in done.stderr

@@ -19,6 +19,7 @@ BAD = [
     ({"server": {"device": "tpu"}}, ["device"]),
     ({"server": {"drainSeconds": -1}}, ["drainSeconds"]),
     ({"server": {"stateDtype": "float8"}}, ["stateDtype", "float16"]),
+    ({"server": {"otlpTracesEndpoint": "collector:4317"}}, ["otlpTracesEndpoint"]),
     ({"listen": "127.0.0.1"}, ["listen", "podIP"]),
     ({"advertise": "no-port"}, ["advertise"]),
     ({"image": {"repository": "a b"}}, ["repository"]),

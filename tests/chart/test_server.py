@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -253,35 +251,6 @@ def test_helms_test_shows_the_servers_certificate_where_one_is_asked_for(tmp_pat
     with run_server(tmp_path / "models", *flags, log=tmp_path / "log") as server:
         done = session_test(server.address, "sum", str(tls))
         assert done.returncode == 0, done.stderr
-
-
-def test_the_hook_drains_the_server_that_the_chart_told_what_to_do(tmp_path):
-    """`drain` knows the server by the container's variables; SIGTERM then finds nothing to do."""
-    models.put(tmp_path / "models", models.running_sum(3), "sum")
-    told = {k: v for k, v in plain(render({})).items() if k.startswith("CAROUSEL_")}
-    host = f"127.0.0.1:{free_port()}"
-    here = told | {"CAROUSEL_MODELS": str(tmp_path / "models"), "CAROUSEL_METRICS_ADDRESS": host}
-    command = server(render({}))["lifecycle"]["preStop"]["exec"]["command"]
-    with run_server(
-        tmp_path / "models", "--metrics-address", host, log=tmp_path / "log"
-    ) as running_one:
-        done = subprocess.run(
-            [Path(sys.executable).parent / command[0], *command[1:]],
-            env=here,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "drained" in running_one.log_text()
-        assert running_one.process.poll() is None, "it waits for SIGTERM"
-        assert running_one.stop() == 0
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def test_helms_test_needs_nothing_but_what_the_image_has():

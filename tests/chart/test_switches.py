@@ -43,6 +43,10 @@ SWITCHES = [
     ({"server": {"threads": 3}}, env("THREADS")),
     ({"server": {"parkAfter": 0.5}}, env("PARK_AFTER")),
     (
+        {"server": {"otlpTracesEndpoint": "http://collector:4317/"}},
+        [*env("OTLP_TRACES_ENDPOINT"), f"{NET}.egress[1]"],
+    ),
+    (
         {"server": {"drainSeconds": 100}},
         [*env("DRAIN_SECONDS"), f"{POD}.terminationGracePeriodSeconds"],
     ),

@@ -24,6 +24,9 @@ _TSC = TOOLS / "node_modules" / ".bin" / "tsc"
 _OTHERS = ROOT / ".venv-chart" / "bin"
 ENVOY = _OTHERS / "envoy"
 
+#: What the chart is installed as, and where.
+RELEASE, NAMESPACE = "release", "space"
+
 Manifest = dict[str, Any]
 
 
@@ -69,7 +72,7 @@ def render(
 def _rendered(values: str, version: str, chart: Path) -> str:
     """JSON in and out, so that what is kept can't be changed by a test."""
     done = ask(
-        *(_HELM, "template", "release", chart, "--namespace", "space"),
+        *(_HELM, "template", RELEASE, chart, "--namespace", NAMESPACE),
         *("--kube-version", version, "--values", "-"),
         given=values,
     )
@@ -124,9 +127,9 @@ def envoy(*words: object) -> subprocess.CompletedProcess[str]:
     return ask(ENVOY, *words)
 
 
-def promtool(*words: object) -> subprocess.CompletedProcess[str]:
+def promtool(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run promtool."""
-    return ask(needed_tool("promtool"), *words)
+    return ask(needed_tool("promtool"), *words, given=given)
 
 
 def one(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:

@@ -65,7 +65,13 @@ def test_a_drained_server_stays_and_refuses_until_it_is_ended(repository, tmp_pa
         assert server.process.poll() is None
         assert (probe(server, "/healthz"), probe(server, "/readyz")) == (200, 503)
         with raw.connect(server.address) as other:  # connects all the same, and is told in words
-            for call in (lambda: other.open("sum"), lambda: other.attach("sum", opened.ids)):
+            calls = (
+                lambda: other.open("sum"),
+                lambda: other.attach("sum", opened.ids),
+                # Were it taken, whoever comes back with another one would keep the server.
+                lambda: other.stream().ask(step_request(opened, [TICK])),
+            )
+            for call in calls:
                 with pytest.raises(grpc.RpcError, match="takes no new work") as caught:
                     call()
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

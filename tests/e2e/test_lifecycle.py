@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -59,6 +60,21 @@ def test_probes_and_metrics(server, client):
     assert sample(server, "carousel_sessions", model="sum", state="live") == live - 3
     assert sample(server, "carousel_queue_rows", model="sum") == 0
     assert sample(server, "carousel_build_info") == 1
+
+
+def test_a_call_whose_client_has_gone_is_counted_as_such(server, client):
+    stream = "/carousel.v1.SessionService/Stream"
+    opened = client.open("sum")
+    requests: queue.Queue[sessions_pb2.StreamRequest] = queue.Queue()
+    requests.put(sessions_pb2.StreamRequest(step=step_request(opened, [[1, 1]])))
+    call = client.stub.Stream(iter(requests.get, None))
+    next(call)
+    call.cancel()
+    requests.put(None)  # ends the thread that reads them
+    until = time.monotonic() + 10
+    while f'code="CANCELLED",method="{stream}"' not in fetch(server, "/metrics")[1]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_health_a_model(server, client):

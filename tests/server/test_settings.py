@@ -65,6 +65,8 @@ def test_what_is_missing_is_named():
         ({"device": "tpu"}, "--device tpu: "),
         ({"device": "xcpu"}, "--device xcpu: "),
         ({"device": "cuda:1x"}, "--device cuda:1x: "),
+        ({"otlp_traces_endpoint": "collector:4317"}, "--otlp-traces-endpoint collector:4317: "),
+        ({"otlp_traces_endpoint": "http://collector"}, "--otlp-traces-endpoint http://collector: "),
         ({"log_format": "jsonl"}, "--log-format jsonl: "),
         ({"address": "nowhere"}, "--address nowhere: 'nowhere' is no HOST:PORT"),
         ({"metrics_address": "127.0.0.1:99999"}, "--metrics-address 127.0.0.1:99999: "),

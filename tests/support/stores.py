@@ -48,6 +48,9 @@ class SharedStore(MemoryStore):
         self._ask("delete", len(ids))
         return super().delete(ids, tokens)
 
+    def ping(self) -> None:
+        self._ask("ping", 0)
+
     def renew(self, owner: Owner, seconds: float) -> None:
         self._ask("renew", 0)
         super().renew(owner, seconds)
@@ -57,8 +60,8 @@ class SharedStore(MemoryStore):
         super().retire(owner)
 
     def names(self) -> list[str]:
-        """Return what was asked for, without leases."""
-        return [name for name, _ in self.calls if name not in ("renew", "retire")]
+        """Return what was asked for, without leases and looks."""
+        return [name for name, _ in self.calls if name not in ("ping", "renew", "retire")]
 
     def steps(self, name: str) -> list[int] | None:
         """Return the steps of a record's checkpoints; None: there is no record."""

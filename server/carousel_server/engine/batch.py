@@ -11,6 +11,22 @@ from carousel_server.engine.status import RowStatus
 
 
 @dataclass(eq=False, slots=True)
+class Times:
+    """When a message's rows ran; filled in for messages that ask for it."""
+
+    began: float = math.nan  # the first run, in seconds on the engine's clock
+    seconds: float = 0.0  # of all runs that rows of the message had a part in
+    runs: int = 0
+
+    def ran(self, began: float, seconds: float) -> None:
+        """Note a run."""
+        if not self.runs:
+            self.began = began
+        self.seconds += seconds
+        self.runs += 1
+
+
+@dataclass(eq=False, slots=True)
 class StepBatch:
     """The rows of one message, after all that can be checked without knowing the sessions.
 
@@ -30,6 +46,7 @@ class StepBatch:
     stream: int = 0  # who sent it: streams get even shares of a tick
     whole: bool = False  # answer all rows together, when the last one is over
     arrived: float = 0.0  # seconds on the engine's clock
+    times: Times | None = None  # None: nobody asks
     nbytes: int = field(init=False)  # of the inputs
 
     def __post_init__(self) -> None:

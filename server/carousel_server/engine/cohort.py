@@ -61,6 +61,7 @@ class Cohort:
         self.faults: Sequence[tuple[int, str]] = ()  # rows whose inputs can't be run, and why
         self.faulty = False  # whether a row has a status before it has run
         self.epoch = -1
+        self.timed = any(batch.times is not None for batch in batches)
         self._unanswered = counts
         self._finished: list[IntColumn] = []
         self._reasons: dict[int, str] = {}
@@ -109,6 +110,13 @@ class Cohort:
         else:
             self._over[rows] = True
             self.pending = self.pending[~self._over[self.pending]]
+
+    def ran(self, rows: IntColumn, began: float, seconds: float) -> None:
+        """Tell the messages that ask for it of a run that `rows` had a part in."""
+        which = np.searchsorted(self.first_row, rows, side="right") - 1
+        for index in np.unique(which).tolist():
+            if times := self.batches[index].times:
+                times.ran(began, seconds)
 
     def explain(self, row: int, why: str) -> None:
         """Keep the reason of a failed row, unless a better one is kept already."""

@@ -171,13 +171,17 @@ class Engine:
             before_run()
             began = self.clock()
             report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
+            seconds = self.clock() - began
             self._observer.ticked(
                 rows=report.rows,
                 steps=report.steps,
                 padded_steps=report.padded_steps,
                 applied=report.applied,
-                seconds=self.clock() - began,
+                seconds=seconds,
             )
+            for pieces in chosen:
+                if pieces.cohort.timed:
+                    pieces.cohort.ran(pieces.rows, began, seconds)
             if not self._strict:
                 self.sessions.checkpoints.save_due(entries)
         self._answer(deliveries, entries)
@@ -207,6 +211,8 @@ class Engine:
             steps += batch.steps
             self._observer.queued(began - batch.arrived)
             self._observer.answered(now - batch.arrived)
+            if batch.times:
+                batch.times.ran(began, now - began)
             deliveries.append(partial(self._deliver, batch, answer))
         self._observer.ticked(
             rows=1, steps=steps, padded_steps=steps, applied=steps, seconds=now - began

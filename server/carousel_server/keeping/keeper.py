@@ -91,6 +91,11 @@ class Keeper:
         return bool(self._away)
 
     @property
+    def has_writes(self) -> bool:
+        """Whether anything waits to be written, or is being written."""
+        return bool(self._writes)
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes of checkpoints that wait to be written."""
         return self._nbytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 
@@ -129,6 +130,16 @@ class Keeping:
     def waiting_bytes(self) -> int:
         """Bytes of checkpoints that wait for the store."""
         return self._keeper.waiting_bytes
+
+    async def look(self) -> None:
+        """Find out, and tell the observer and the log, whether the store answers.
+
+        Otherwise that of an idle server shows at its next session only. Where something waits to be
+        written, that tells it: a store may answer this, and refuse writes.
+        """
+        if not self._keeper.has_writes:
+            with suppress(StoreUnavailable):
+                await self._keeper.ask(lambda store: store.ping())
 
     def for_engine(self, recorder: Recorder) -> EngineKeeper:
         """Return the keeper of one engine."""

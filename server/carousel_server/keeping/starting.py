@@ -26,7 +26,7 @@ async def start_keeping(
     observer: KeepingObserver,
     on_lapse: Callable[[], None],
 ) -> Keeping:
-    """Open the store, and take a lease where it is shared.
+    """Open the store, and take a lease where it is shared; say so if it does not answer.
 
     Args:
         settings: which store, and how long leases and records live.
@@ -51,11 +51,15 @@ async def start_keeping(
             seconds=settings.lease_seconds,
             on_lapse=partial(_call_on, loop, on_lapse),
         )
-        await asyncio.to_thread(lease.start)
     keeper = Keeper(
         store, owner, loop=loop, max_bytes=settings.store_buffer_bytes, observer=observer
     )
-    return Keeping(store, owner, keeper, lease)
+    keeping = Keeping(store, owner, keeper, lease)
+    if lease:
+        # A host that is mistyped shows now. The server starts all the same: it may be one of many
+        # that are started anew while the store is away.
+        await asyncio.gather(asyncio.to_thread(lease.start), keeping.look())
+    return keeping
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -8,7 +8,6 @@ the client sends the steps behind it again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from carousel_server.errors import (
 from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import place_to_go_on
 from carousel_server.keeping.verifying import verify_some
+from carousel_server.rpc.completing import completed
 from carousel_server.store.interface import Held, Record
 
 _NOWHERE = "no checkpoint at or before what was delivered"
@@ -79,7 +79,7 @@ class Attaching:
 
         """
         # A client that goes away half-way leaves no session with neither a place nor an owner.
-        return await asyncio.shield(self._attach(name, ids, delivered, each=each))
+        return await completed(self._attach(name, ids, delivered, each=each))
 
     async def _attach(
         self, name: str, ids: list[str], delivered: NDArray[np.int64] | None, *, each: bool

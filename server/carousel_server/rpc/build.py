@@ -21,6 +21,7 @@ from carousel_server.rpc.models import ModelService
 from carousel_server.rpc.server import ServerService
 from carousel_server.rpc.sessions import SessionService
 from carousel_server.settings import Settings
+from carousel_server.tracing import Tracing
 
 _MS = 1000
 
@@ -44,10 +45,12 @@ class Health:
             await self.servicer.set(name, kind.SERVING if up else kind.NOT_SERVING)
 
 
-def create_server(settings: Settings, metrics: Metrics) -> grpc.aio.Server:
+def create_server(
+    settings: Settings, metrics: Metrics, tracing: Tracing | None = None
+) -> grpc.aio.Server:
     """Return the server without services, not yet bound to an address."""
     return grpc.aio.server(
-        interceptors=[CallInterceptor(metrics)],
+        interceptors=[CallInterceptor(metrics, tracing)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),

@@ -1,7 +1,8 @@
-"""What happens around every RPC: errors become statuses, and calls are counted and timed."""
+"""What happens around every RPC: errors become statuses; calls are counted, timed and traced."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +14,9 @@ from carousel_server.errors import CarouselError, InvalidRequest
 from carousel_server.metrics import Metrics
 from carousel_server.rpc import status
 from carousel_server.rpc.decoding import Undecodable, tolerant
+from carousel_server.tracing import CallSpan, Tracing
+
+_STEPS = ("SessionService/Step", "SessionService/Stream")
 
 Handler = Any  # grpc.RpcMethodHandler
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
@@ -21,8 +25,9 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the handlers of unary calls and of streams."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._metrics = metrics
+        self._tracing = tracing
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -50,6 +55,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def wrapped(request: Any, context: Any) -> Any:
             began = time.perf_counter()
             code = "OK"
+            span = self._span(method, context)
             try:
                 if isinstance(request, Undecodable):
                     raise InvalidRequest(request.why)
@@ -57,6 +63,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except CarouselError as error:
                 code = status.code_of(error)[0].name
                 await status.abort(context, error)
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
             except (grpc.aio.AbortError, grpc.RpcError):
                 code = "ABORTED"
                 raise
@@ -67,5 +76,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             finally:
                 self._metrics.rpcs.labels(method, code).inc()
                 self._metrics.rpc_seconds.labels(method).observe(time.perf_counter() - began)
+                if span:
+                    span.end(code)
 
         return wrapped
+
+    def _span(self, method: str, context: Any) -> CallSpan | None:
+        """Begin a call's span; those of step messages are begun where the messages are read."""
+        if self._tracing is None or method.endswith(_STEPS):
+            return None
+        return self._tracing.call(method, context.invocation_metadata() or ())

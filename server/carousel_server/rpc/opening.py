@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import numpy as np
@@ -16,6 +15,7 @@ from carousel_server.engine.lot import States
 from carousel_server.engine.sessions import Origin
 from carousel_server.errors import SessionExists
 from carousel_server.keeping.keeping import Keeping
+from carousel_server.rpc.completing import completed
 
 
 class Opening:
@@ -41,7 +41,7 @@ class Opening:
 
         """
         # A client that goes away half-way leaves the sessions either open or not.
-        return await asyncio.shield(self._open(model, ids, states, applied))
+        return await completed(self._open(model, ids, states, applied))
 
     async def _open(
         self, model: Served, ids: list[str], states: States, applied: IntColumn | None

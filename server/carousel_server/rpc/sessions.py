@@ -24,8 +24,10 @@ from carousel_server.rpc.snapshots import Snapshots
 from carousel_server.rpc.states import StateCalls
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams, Requests, StepStream
+from carousel_server.tracing import StepSpans, Tracing
 
 _MAX_PAGE = 1000
+_SERVICE = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 
 Context = Any  # grpc.aio.ServicerContext: the errors raised here become statuses in an interceptor
 
@@ -43,7 +45,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         lifecycle: Lifecycle,
         keeping: Keeping,
         snapshots: Snapshots,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._catalog = catalog
         self._directory = directory
         self._gate = gate
@@ -114,8 +118,16 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
         self, request_iterator: Requests, context: Context
     ) -> None:
         """Step sessions for as long as the client likes."""
+        # Whoever comes back to a server that has ended its stream would keep it from being drained.
+        self._lifecycle.refuse_when_draining()
         await self._streams.run(
-            StepStream(self._gate, request_iterator, context.write, self._streams.number())
+            StepStream(
+                self._gate,
+                request_iterator,
+                context.write,
+                self._streams.number(),
+                self._spans("Stream", context),
+            )
         )
 
     async def Step(
@@ -130,8 +142,20 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
             if not future.cancelled():
                 future.set_result(response.step)
 
-        self._gate.submit(request, send, stream=self._streams.number(), whole=True)
+        self._gate.submit(
+            request,
+            send,
+            stream=self._streams.number(),
+            whole=True,
+            spans=self._spans("Step", context),
+        )
         return await future
+
+    def _spans(self, method: str, context: Context) -> StepSpans | None:
+        """Return what begins the spans of a call's messages; None: nobody wants them."""
+        if self._tracing is None:
+            return None
+        return self._tracing.steps(f"/{_SERVICE}/{method}", context.invocation_metadata() or ())
 
     async def Reset(
         self, request: sessions_pb2.ResetRequest, context: Context

@@ -15,6 +15,7 @@ from carousel_server.errors import CarouselError
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.rpc.columns import AnswerWriter, read_step
 from carousel_server.rpc.status import to_status
+from carousel_server.tracing import StepSpan, StepSpans
 
 #: Takes an answer's message to its client.
 Send = Callable[[sessions_pb2.StreamResponse], None]
@@ -44,20 +45,31 @@ class StepGate:
         *,
         stream: int = 0,
         whole: bool = False,
+        spans: StepSpans | None = None,
     ) -> None:
         """Have a message's rows run; `send` gets the answers, the last one `done`.
 
         Streams get even shares of a busy engine by their number. With `whole` there is one answer,
         when all rows are over; otherwise parts of it come as soon as they are there. What is wrong
-        with the message is an answer too, and not raised.
+        with the message is an answer too, and not raised. `spans` makes the span of a message that
+        is traced.
         """
+        span = spans.begin(request) if spans else None
+        if span:
+            send = partial(_noted, span, send)
         try:
-            self._submit(request, send, stream=stream, whole=whole)
+            self._submit(request, send, stream=stream, whole=whole, span=span)
         except CarouselError as error:
             send(failure(request.id, error))
 
     def _submit(
-        self, request: sessions_pb2.StepRequest, send: Send, *, stream: int, whole: bool
+        self,
+        request: sessions_pb2.StepRequest,
+        send: Send,
+        *,
+        stream: int,
+        whole: bool,
+        span: StepSpan | None,
     ) -> None:
         self._lifecycle.refuse_when_draining()
         handle = first_handle(request.handles)
@@ -78,6 +90,8 @@ class StepGate:
             )
             batch.reply(refusal(batch, RowStatus.STALE_HANDLE, why))
             return
+        if span:
+            span.follow(batch)
         model.driver.submit(batch)
 
     def _writer(self, model: Served) -> AnswerWriter:
@@ -97,6 +111,11 @@ class StepGate:
         step.id = request_id
         writer.write(answer, step)
         send(response)
+
+
+def _noted(span: StepSpan, send: Send, response: sessions_pb2.StreamResponse) -> None:
+    span.answered(response.step)
+    send(response)
 
 
 def failure(request_id: int, error: CarouselError) -> sessions_pb2.StreamResponse:

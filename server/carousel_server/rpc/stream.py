@@ -10,6 +10,7 @@ from carousel.v1 import sessions_pb2
 from carousel_server.errors import Draining, InvalidRequest
 from carousel_server.rpc.decoding import Undecodable
 from carousel_server.rpc.steps import StepGate, failure
+from carousel_server.tracing import StepSpans
 
 # A client that sends without reading is not read from beyond so many answers.
 _MAX_UNREAD = 1024
@@ -21,8 +22,16 @@ Put = Callable[[sessions_pb2.StreamResponse], Awaitable[None]]
 class StepStream:
     """One client's stream."""
 
-    def __init__(self, gate: StepGate, requests: Requests, put: Put, number: int = 0) -> None:
+    def __init__(
+        self,
+        gate: StepGate,
+        requests: Requests,
+        put: Put,
+        number: int = 0,
+        spans: StepSpans | None = None,
+    ) -> None:
         self._number = number
+        self._spans = spans
         self._gate = gate
         self._requests = requests
         self._put = put
@@ -101,7 +110,7 @@ class StepStream:
             self.notify(failure(0, InvalidRequest(request.why)))
         elif request.WhichOneof("body") == "step":
             self._unanswered += 1
-            self._gate.submit(request.step, self._send, stream=self._number)
+            self._gate.submit(request.step, self._send, stream=self._number, spans=self._spans)
         else:
             self.notify(failure(0, InvalidRequest("the message has no body; a step was expected")))
 

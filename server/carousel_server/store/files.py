@@ -123,6 +123,11 @@ class FileStore:
                 if path.stat().st_mtime < before:
                     path.unlink()
 
+    def ping(self) -> None:
+        """Return if the folder is there."""
+        with self._unavailable():
+            self._servers.stat()
+
     def renew(self, owner: Owner, seconds: float) -> None:
         """Let a server live for so long from now, and look after a part of the records."""
         now = self._clock()

@@ -131,6 +131,9 @@ class Store(Protocol):
     def place(self) -> str:
         """Where it is, for people, without secrets: "redis://cache:6379/0"."""
 
+    def ping(self) -> None:
+        """Return if the store answers."""
+
     def renew(self, owner: Owner, seconds: float) -> None:
         """Let a server live for so long from now."""
 

@@ -80,6 +80,10 @@ class RedisStore:
         self._release = _Script("release")
         self._delete = _Script("delete")
 
+    def ping(self) -> None:
+        """Return if Redis answers."""
+        self._ask(self._redis.ping)
+
     def renew(self, owner: Owner, seconds: float) -> None:
         """Let a server live for so long from now."""
         key, lives = SERVER + owner.server, _milliseconds(seconds)

@@ -24,7 +24,7 @@ class Gate:
     def new_stream(self) -> int:
         return 1
 
-    def submit(self, request, send, *, stream=0) -> None:
+    def submit(self, request, send, *, stream=0, spans=None) -> None:
         self.waiting[request.id] = send
         if self.at_once:
             self.answer(request.id)
@@ -217,7 +217,7 @@ async def test_a_stream_whose_client_breaks_off_fails(gate, stream, client):
 
 async def test_a_fault_while_a_request_is_taken_in_ends_the_stream(client):
     class Faulty(Gate):
-        def submit(self, request, send, *, stream=0) -> None:
+        def submit(self, request, send, *, stream=0, spans=None) -> None:
             raise KeyError("unforeseen")
 
     stream = StepStream(Faulty(), client, client.put)

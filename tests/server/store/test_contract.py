@@ -16,6 +16,10 @@ def test_it_says_whether_it_is_shared(world):
     assert world.open().shared == (world.kind != "memory")
 
 
+def test_it_answers(store):
+    store.ping()
+
+
 def test_a_new_session_has_no_checkpoint(store):
     assert create(store, A, *ODD_IDS) == [1] * len(ODD_IDS)
     assert store.load(ODD_IDS) == [Record(name, HEADER, 1, ()) for name in ODD_IDS]
