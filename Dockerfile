@@ -57,7 +57,7 @@ RUN python3 -m venv --without-pip /opt/carousel \
  && /build/bin/python -m pip --python /opt/carousel/bin/python install --no-cache-dir \
       --no-index --no-deps /wheels/carousel_proto-*.whl /wheels/carousel_exporter-*.whl
 
-# Reads CSV files and models, and writes models, in /work: mount a folder there.
+# Reads CSV files and models, and writes models, in /data: mount a folder there.
 FROM ${BASE} AS exporter
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -73,7 +73,7 @@ COPY --from=exporter-environment /opt/carousel /opt/carousel
 ENV PATH=/opt/carousel/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp
-WORKDIR /work
+WORKDIR /data
 USER 10001:10001
 ENTRYPOINT ["carousel-export"]
 CMD ["--help"]
