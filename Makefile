@@ -7,6 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROTO  := .venv-proto
 CHARTS := .venv-chart
+IMAGE  := .venv-image
 NPM    := helm/tools/node_modules
 # Kept apart so that a changed requirement, and nothing else, installs again.
 REQUIREMENTS := pyproject.toml proto/pyproject.toml client/pyproject.toml server/pyproject.toml \
@@ -21,9 +22,13 @@ endif
 ifneq ($(call moved,$(CHARTS)),)
 .PHONY: $(CHARTS)/installed
 endif
+ifneq ($(call moved,$(IMAGE)),)
+.PHONY: $(IMAGE)/installed
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check lint format types proto proto-check installs chart chart-files bench clean
+.PHONY: help setup demo test chaos check lint format types proto proto-check installs chart chart-files \
+        image image-locks bench clean
 
 help:  ## Say what there is to make
 	@echo "usage: make TARGET [PYTHON=/path/to/python3.11]"
@@ -96,8 +101,26 @@ chart-files: setup  ## Make the chart's README and dashboard again
 	@$(BIN)/python helm/tools/readme.py
 	@$(BIN)/python helm/tools/dashboard.py
 
+$(IMAGE)/installed: pyproject.toml
+	@echo "setup: installing what checks and builds the images into $(IMAGE)"
+	@scripts/environment $(PYTHON) $(IMAGE) --group image
+	@touch $@
+
+# uv does not know pip's variable.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# The chart says how the image is run, so Helm is needed too.
+image: setup $(IMAGE)/installed $(NPM)/installed  ## Build the server's image and run it as the chart would; needs root
+	@timeout 900 scripts/build-image $(IMAGE)/bin .image
+	@timeout 600 $(BIN)/python -m pytest tests/image
+
+image-locks: $(IMAGE)/installed  ## Pin what the images install; LOCKS=--upgrade for the newest
+	@scripts/lock-images $(IMAGE)/bin/uv image $(LOCKS)
+
 bench: setup  ## Measure the server beside its ceilings; BENCH=--quick for a short run
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## Remove the environments, and what the demo and the benchmarks made
-	rm -rf $(VENV) $(PROTO) $(CHARTS) $(NPM) .demo .bench
+	rm -rf $(VENV) $(PROTO) $(CHARTS) $(IMAGE) $(NPM) .demo .bench .image

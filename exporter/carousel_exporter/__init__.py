@@ -1,3 +1,10 @@
 """Trains recurrent networks and makes them into ONNX files that Carousel serves."""
 
+import os
+
 __version__ = "0.1.0"
+
+# ONNX Runtime's official builds (1.31 and 1.32 on Linux among them) report to their makers over the
+# network, from their import on. Whoever serves their own models here has not been asked; 0 in the
+# environment leaves it on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

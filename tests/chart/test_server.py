@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from carousel_server.__main__ import _parser
 from carousel_server.settings import Settings, load_settings
 from tests.chart import tools
 from tests.chart.tools import CHART, SHAPES, certificate, environment, one, render, server, shape
+from tests.chart.variables import filled_in
 from tests.support import models
 from tests.support.server import run_server
 
@@ -71,16 +73,12 @@ def test_every_flag_is_one_of_the_servers():
 def plain(manifests):
     """Return the server's variables as the kubelet would fill them in."""
     variables = environment(manifests)
-    known = {"POD_NAME": "release-0", "POD_NAMESPACE": "space", "POD_IP": "10.1.2.3"}
-    if "[$(POD_IP)]" in str(variables):
-        known["POD_IP"] = "fd00::1"
-    filled = {}
-    for name, value in variables.items():
-        if isinstance(value, dict):
-            filled[name] = known.get(name, "redis://user:secret@redis.example:6379/0")
-        else:
-            filled[name] = re.sub(r"\$\((\w+)\)", lambda found: known[found[1]], value)
-    return filled
+    ip = "fd00::1" if "[$(POD_IP)]" in str(variables) else "10.1.2.3"
+    return filled_in(
+        variables,
+        fields={"metadata.name": "release-0", "metadata.namespace": "space", "status.podIP": ip},
+        secrets=defaultdict(lambda: "redis://user:secret@redis.example:6379/0"),
+    )
 
 
 @pytest.mark.parametrize("name", SHAPES)

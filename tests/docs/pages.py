@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 _PLACE = re.compile(r"`([\w./-]+\.py):(\w+(?:\.\w+)?)`")
 #: `path/to/file`, where it has a folder and an ending, or ends in a slash.
 _PATH = re.compile(
-    r"`((?:\.ci|benchmarks|client|docs|examples|exporter|helm|proto|scripts|server|tests)/[\w./-]*)`"
+    r"`((?:\.ci|benchmarks|client|docs|examples|exporter|helm|image|proto|scripts|server|tests)/[\w./-]*)`"
 )
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -109,8 +109,8 @@ containers:
       periodSeconds: {{ .Values.probes.livenessPeriod }}
       timeoutSeconds: 5
       failureThreshold: 3
-    # The image has no shell, and Kubernetes 1.28 no sleep: the server itself is asked to drain, and
-    # SIGTERM comes when it has.
+    # An image need not have a shell, and Kubernetes 1.28 has no sleep: the server itself is asked to
+    # drain, and SIGTERM comes when it has.
     lifecycle:
       preStop:
         exec: {command: [carousel-server, drain]}
