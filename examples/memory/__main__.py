@@ -15,6 +15,7 @@ from itertools import groupby
 
 from rich.console import Console
 
+from carousel_exporter.files import replacing
 from carousel_exporter.source import use_one_thread
 from carousel_exporter.wording import counted
 from examples.common.display import Display
@@ -27,7 +28,7 @@ from examples.memory.grid import Grid, Outcome
 from examples.memory.options import Options, parse_options
 from examples.memory.problems import PROBLEMS
 from examples.memory.streaming import Comparison, compare, export
-from examples.memory.summary import write_tables
+from examples.memory.summary import markdown, write_csv
 from examples.memory.tables import comparison_table, score_table
 
 
@@ -108,8 +109,11 @@ def _keep(
     display.step("Keep", "what was found.")
     draw_picture(options.picture, outcomes, grid.problems)
     display.say(f"picture: {shown(options.picture)}")
-    for path in write_tables(options.tables, outcomes, comparisons):
-        display.say(f"table: {shown(path)}")
+    write_csv(options.csv, outcomes, comparisons)
+    display.say(f"every training: {shown(options.csv)}")
+    with replacing(options.tables) as temporary:
+        temporary.write_text(markdown(outcomes))
+    display.say(f"medians and ranges: {shown(options.tables)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from examples.memory.training import Settings
 _EXAMPLES = """\
 examples:
   python -m examples.memory --quick
-  python -m examples.memory --tables docs/long-memory --picture docs/images/long-memory.png
+  python -m examples.memory --csv docs/long-memory.csv --picture docs/images/long-memory.png
 """
 
 _OUT = Path(__file__).parents[2] / ".demo" / "memory"
@@ -24,11 +24,11 @@ QUICK_LAGS: Final = (5, 20, 100, 200)
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options; `lags` are in steps, `tables` is a path without an ending."""
+    """The command line's options; `lags` are in steps."""
 
     out: Path
     picture: Path
-    tables: Path
+    csv: Path
     networks: tuple[str, ...]
     lags: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -38,6 +38,11 @@ class Options:
     def runs(self) -> Path:
         """Where finished trainings are kept."""
         return self.out / "runs"
+
+    @property
+    def tables(self) -> Path:
+        """Where the tables of medians and ranges go, as Markdown."""
+        return self.out / "long-memory.md"
 
     @property
     def models(self) -> Path:
@@ -59,13 +64,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--out", type=Path, default=_OUT, help="folder for what is made (default: .demo/memory)"
     )
+    parser.add_argument("--picture", type=Path, help="the PNG (default: long-memory.png there)")
     parser.add_argument(
-        "--picture", type=Path, help="the PNG (default: long-memory.png in that folder)"
-    )
-    parser.add_argument(
-        "--tables",
-        type=Path,
-        help="the tables, a path without .csv and .md (default: long-memory in that folder)",
+        "--csv", type=Path, help="every training, a line each (default: long-memory.csv there)"
     )
     parser.add_argument("--lags", type=_lag, nargs="+", help="lags in steps, 4 or more each")
     parser.add_argument("--seeds", type=_positive, help="how many seeds (default: 3)")
@@ -80,7 +81,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     return Options(
         out=out,
         picture=given.picture.resolve() if given.picture else out / "long-memory.png",
-        tables=given.tables.resolve() if given.tables else out / "long-memory",
+        csv=given.csv.resolve() if given.csv else out / "long-memory.csv",
         networks=tuple(NETWORKS),
         lags=tuple(sorted(set(given.lags or (QUICK_LAGS if given.quick else LAGS)))),
         seeds=tuple(range(given.seeds or (1 if given.quick else 3))),

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Final
 
 from carousel_exporter.files import replacing
-from examples.memory.grid import Outcome
+from examples.memory.grid import Outcome, Run
 from examples.memory.networks import NETWORKS
 from examples.memory.problems import PROBLEMS, Problem
 from examples.memory.streaming import Comparison
@@ -73,21 +73,35 @@ def headline(problem: Problem) -> str:
     return f"{problem.title}: {problem.measure}; {direction} is better, chance is {chance}"
 
 
-def write_tables(
-    path: Path, outcomes: Sequence[Outcome], comparisons: Sequence[Comparison]
-) -> tuple[Path, Path]:
-    """Write `path`.md, what the seeds come to, and `path`.csv, every training by itself."""
-    markdown, plain = path.with_suffix(".md"), path.with_suffix(".csv")
-    with replacing(markdown) as temporary:
-        temporary.write_text("\n".join(_markdown(outcomes)))
-    with replacing(plain) as temporary, temporary.open("w", newline="") as file:
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """Return a table a problem: medians and ranges over the seeds."""
+    return "\n".join(_lines(outcomes))
+
+
+def write_csv(path: Path, outcomes: Sequence[Outcome], comparisons: Sequence[Comparison]) -> None:
+    """Write every training by itself, with its score in PyTorch and streamed."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows(map(_record, outcomes, comparisons))
-    return markdown, plain
 
 
-def _markdown(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def read_csv(path: Path) -> list[Outcome]:
+    """Read the trainings that `write_csv` wrote."""
+    with path.open(newline="") as file:
+        return [
+            Outcome(
+                Run(line["problem"], line["network"], int(line["steps"]), int(line["seed"])),
+                score=float(line["score"]),
+                best_update=int(line["best_update"]),
+                updates=int(line["updates"]),
+                seconds=float(line["cpu_seconds"]),
+            )
+            for line in csv.DictReader(file)
+        ]
+
+
+def _lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for name in dict.fromkeys(outcome.run.problem for outcome in outcomes):
         problem = PROBLEMS[name]
         heading, *body = rows(outcomes, problem, Spread.words)

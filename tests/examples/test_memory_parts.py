@@ -14,7 +14,7 @@ from examples.memory.networks import NETWORKS, architecture, build
 from examples.memory.picture import draw_picture
 from examples.memory.problems import PROBLEMS, tensors
 from examples.memory.streaming import Comparison
-from examples.memory.summary import Spread, spreads, write_tables
+from examples.memory.summary import Spread, markdown, read_csv, spreads, write_csv
 from examples.memory.training import Settings, answer, train
 
 BIT, ADDING = PROBLEMS["bit"], PROBLEMS["adding"]
@@ -192,9 +192,10 @@ def test_seeds_are_told_by_their_median_and_range(tmp_path):
     assert Spread((0.016, 0.016)).words(ADDING) == "0.0160"
     assert spreads(OUTCOMES, "bit")["rnn"][4].middle == 0.75
     streamed = [Comparison(one.run, 20, one.score, one.score, 1e-7) for one in OUTCOMES]
-    markdown, plain = write_tables(tmp_path / "a", OUTCOMES, streamed)
-    assert "| 4 | 75.0 % (50.0 % to 100.0 %) | 100.0 % |" in markdown.read_text()
-    assert plain.read_text().splitlines()[1] == "bit,rnn,4,0,0.5,0.5,1.0e-07,4,2,0.5"
+    assert "| 4 | 75.0 % (50.0 % to 100.0 %) | 100.0 % |" in markdown(OUTCOMES)
+    write_csv(tmp_path / "a.csv", OUTCOMES, streamed)
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "bit,rnn,4,0,0.5,0.5,1.0e-07,4,2,0.5"
+    assert read_csv(tmp_path / "a.csv") == OUTCOMES
 
 
 def test_the_picture_is_drawn_of_several_lags_and_seeds(tmp_path):
