@@ -62,7 +62,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text}")
+        raise argparse.ArgumentTypeError(f"a whole number above 0 is needed, not {text}")
     return value

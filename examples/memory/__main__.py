@@ -25,6 +25,7 @@ from examples.common.exporting import shown
 from examples.common.progress import counted as shown_bar
 from examples.common.serving import serving
 from examples.memory.grid import Grid, Outcome
+from examples.memory.networks import NETWORKS
 from examples.memory.options import Options, parse_options
 from examples.memory.problems import PROBLEMS
 from examples.memory.streaming import Comparison, compare, export
@@ -44,7 +45,7 @@ def run(display: Display, options: Options) -> None:
     use_one_thread()
     grid = Grid(
         problems=tuple(PROBLEMS),
-        networks=options.networks,
+        networks=tuple(NETWORKS),
         lags=options.lags,
         seeds=options.seeds,
         settings=options.settings,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from examples.memory.networks import NETWORKS
 from examples.memory.training import Settings
 
 _EXAMPLES = """\
@@ -29,7 +28,6 @@ class Options:
     out: Path
     picture: Path
     csv: Path
-    networks: tuple[str, ...]
     lags: tuple[int, ...]
     seeds: tuple[int, ...]
     settings: Settings
@@ -82,7 +80,6 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         out=out,
         picture=given.picture.resolve() if given.picture else out / "long-memory.png",
         csv=given.csv.resolve() if given.csv else out / "long-memory.csv",
-        networks=tuple(NETWORKS),
         lags=tuple(sorted(set(given.lags or (QUICK_LAGS if given.quick else LAGS)))),
         seeds=tuple(range(given.seeds or (1 if given.quick else 3))),
         settings=Settings(updates=given.updates),
@@ -90,14 +87,14 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _lag(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 4:
         raise argparse.ArgumentTypeError(f"a lag of 4 or more steps is needed, not {text}")
     return value
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text}")
+        raise argparse.ArgumentTypeError(f"a whole number above 0 is needed, not {text}")
     return value

@@ -210,7 +210,8 @@ def test_the_picture_is_drawn_of_several_lags_and_seeds(tmp_path):
     ("words", "told"),
     [
         (["--lags", "3"], "a lag of 4 or more steps is needed, not 3"),
-        (["--seeds", "0"], "a number above 0 is needed, not 0"),
+        (["--seeds", "0"], "a whole number above 0 is needed, not 0"),
+        (["--updates", "many"], "a whole number above 0 is needed, not many"),
     ],
 )
 def test_bad_options_are_told(capsys, words, told):
