@@ -8,7 +8,6 @@ score differs or something failed, and 130 after Ctrl-C; started again, it goes 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
@@ -28,7 +27,7 @@ from examples.memory.grid import Grid, Outcome
 from examples.memory.networks import NETWORKS
 from examples.memory.options import Options, parse_options
 from examples.memory.problems import PROBLEMS
-from examples.memory.streaming import Comparison, compare, export
+from examples.memory.streaming import Comparison, compare, export, repository
 from examples.memory.summary import markdown, write_csv
 from examples.memory.tables import comparison_table, score_table
 
@@ -56,7 +55,7 @@ def run(display: Display, options: Options) -> None:
         "RNN, GRU and LSTM with as many weights each, on two problems that only a memory solves.",
     )
     outcomes = _train(display, grid)
-    comparisons = _serve(display, options, grid, outcomes)
+    comparisons = _serve(display, options, grid)
     _keep(display, options, grid, outcomes, comparisons)
     differing = [found.run.name for found in comparisons if not found.equal]
     if differing:
@@ -79,21 +78,22 @@ def _train(display: Display, grid: Grid) -> list[Outcome]:
     return outcomes
 
 
-def _serve(
-    display: Display, options: Options, grid: Grid, outcomes: Sequence[Outcome]
-) -> list[Comparison]:
-    runs = [outcome.run for outcome in outcomes]
+def _serve(display: Display, options: Options, grid: Grid) -> list[Comparison]:
+    """Serve the networks, one seed after the other: dozens of models a process, not hundreds."""
+    runs = grid.runs()
     display.step("Export", "each network into one model file.")
-    for _ in shown_bar(export(grid, runs, options.models), total=len(runs), told="exporting"):
+    for _ in shown_bar(export(grid, options.models), total=len(runs), told="exporting"):
         pass
     display.step("Stream", f"{grid.settings.test:,} sequences a network, one step at a time.")
-    begin = time.monotonic()
-    with serving(options.models, log=options.out / "server.log") as server:
-        display.say(f"carousel-server, process {server.pid}: gRPC at {server.address}")
-        found = compare(grid, runs, server.address)
-        comparisons = list(shown_bar(found, total=len(runs), told="streaming"))
-    steps = sum(found.steps for found in comparisons)
-    display.say(f"{steps:,} steps in {time.monotonic() - begin:.0f} s")
+    comparisons: list[Comparison] = []
+    for seed in grid.seeds:
+        with serving(repository(options.models, seed), log=options.out / "server.log") as server:
+            display.say(
+                f"seed {seed}: carousel-server, process {server.pid}, gRPC at {server.address}"
+            )
+            some = [run for run in runs if run.seed == seed]
+            found = compare(grid, some, server.address)
+            comparisons += shown_bar(found, total=len(some), told="streaming")
     display.show(comparison_table(comparisons))
     return comparisons
 

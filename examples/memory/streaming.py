@@ -42,19 +42,25 @@ class Comparison:
         return words(self.alone) == words(self.streamed)
 
 
-def export(grid: Grid, runs: Sequence[Run], models: Path) -> Iterator[Run]:
+def repository(models: Path, seed: int) -> Path:
+    """Return where the model files of a seed lie."""
+    return models / f"seed{seed}"
+
+
+def export(grid: Grid, models: Path) -> Iterator[Run]:
     """Make a model file of each trained network, and yield it when its file is there.
 
     What `carousel-export convert` does, but for its check on random inputs: a network that has
     learnt to fall to one of two sides can be balanced between them by inputs that its problem never
     gives, and single precision's last digit then decides. `compare` checks on the problem's own.
     """
-    for run in runs:
+    for run in grid.runs():
         source = Source(grid.forecaster(run), columns=_COLUMNS, answers=(run.problem,))
         told = f"{PROBLEMS[run.problem].title} for {run.lag} steps"
         model = build_model(source)
+        path = repository(models, run.seed) / run.name / "1" / "model.onnx"
         attach(model, describe(source, Labels(run.name, told)), {})
-        with replacing(models / run.name / "1" / "model.onnx") as temporary:
+        with replacing(path) as temporary:
             onnx.save(model, temporary)
         yield run
 

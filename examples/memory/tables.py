@@ -30,11 +30,13 @@ def score_table(outcomes: Sequence[Outcome], problem: Problem) -> Table:
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Return how streamed scores compare with PyTorch's, a row a kind of network."""
-    table = make_table("network", right=("networks", "same score", "answers differ by up to"))
+    table = make_table("network", right=("models", "steps", "same score", "differ by up to"))
     for name, network in NETWORKS.items():
         some = [found for found in comparisons if found.run.network == name]
         same = sum(found.equal for found in some)
         largest = max(found.largest for found in some)
         verdict = Text("equal", "green") if same == len(some) else Text("differs", "bold red")
-        table.add_row(network.title, f"{len(some)}", f"{same}", f"{largest:.0e}", verdict)
+        steps = sum(found.steps for found in some)
+        numbers = (f"{len(some)}", f"{steps:,}", f"{same}", f"{largest:.0e}")
+        table.add_row(network.title, *numbers, verdict)
     return table
