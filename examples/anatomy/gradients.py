@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from carousel_exporter.cells import CELLS
-from carousel_exporter.network import Architecture, Forecaster, initialise
+from carousel_exporter.network import Architecture, Forecaster, initialise, remember
 from examples.anatomy.canvas import FAINT, INK, save
 from examples.common.tables import make_table
-from examples.memory.networks import remember_for
 
 #: Units of a layer, sequences that are averaged over, and steps that are looked back.
 _HIDDEN, _SEQUENCES, STEPS = 64, 64, 200
@@ -55,7 +54,7 @@ def build(start: Start, *, seed: int = 0) -> Forecaster:
         if start.initialised:
             initialise(network)
         if start.chrono:
-            remember_for(network, STEPS)
+            remember(network, STEPS)
     return network.double()
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor
 
 from carousel_exporter.cells import CELLS, Cell
-from carousel_exporter.network import Architecture, Forecaster, initialise
+from carousel_exporter.network import Architecture, Forecaster, initialise, remember
 from examples.memory.problems import FEATURES
 
 
@@ -45,14 +44,14 @@ def build(network: Network, *, lag: int, lstm_hidden: int, seed: int) -> Forecas
     """Return an untrained network of one layer, with about the weights of an LSTM so wide.
 
     A careful start is `carousel_exporter.network.initialise` (orthogonal recurrent weights), and
-    for gated cells biases that remember for about as long as the problem asks: `remember_for`.
+    for gated cells biases that remember for about as long as the problem asks (`remember`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         forecaster = Forecaster(architecture(network, lstm_hidden=lstm_hidden))
         if network.careful:
             initialise(forecaster)
-            remember_for(forecaster, lag)
+            remember(forecaster, lag)
     return forecaster
 
 
@@ -72,28 +71,3 @@ def matched_hidden(cell: Cell, lstm_hidden: int) -> int:
 def _recurrent_weights(cell: Cell, hidden: int) -> int:
     """Count W (gates·H, F), R (gates·H, H) and PyTorch's two biases (gates·H)."""
     return cell.gates * hidden * (FEATURES + hidden + 2)
-
-
-@torch.no_grad()
-def remember_for(forecaster: Forecaster, steps: int) -> None:
-    """Set gates' biases by chrono initialisation (Tallec and Ollivier 2018).
-
-    A gate that keeps 1 - 1/t of its state at each step remembers for about t steps, and its bias is
-    log(t - 1). So an LSTM gets b_f = log U[1, steps - 1] and b_i = -b_f, and a GRU the same for z,
-    which keeps h in PyTorch's equations. A plain RNN has no gate and stays as it is. Draws from
-    torch's generator.
-    """
-    cell = forecaster.architecture.kind
-    if cell.biased_to_keep is None:
-        return
-    ages = torch.empty(forecaster.architecture.hidden).uniform_(1, max(steps - 1, 2))
-    biases = _by_gate(forecaster, "bias_ih_l0")
-    biases[cell.biased_to_keep] = ages.log()
-    if cell.has_cell_state:
-        biases[0] = -ages.log()  # PyTorch's i
-
-
-def _by_gate(forecaster: Forecaster, name: str) -> Tensor:
-    """Return a bias of the recurrent layer as (gates, H); writing to it writes to the layer."""
-    bias: Tensor = forecaster.recurrent.get_parameter(name)
-    return bias.view(forecaster.architecture.kind.gates, forecaster.architecture.hidden)
