@@ -1,0 +1,1 @@
+"""What happens inside a recurrent layer, drawn and measured: the pictures of docs/lstm.md."""
