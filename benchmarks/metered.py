@@ -21,14 +21,14 @@ class Unmetered(Metrics):
         return Observer()
 
 
-async def serve(settings: Settings, metrics: Metrics) -> int:
+async def serve(settings: Settings, metrics: Metrics, working: set[object]) -> int:
     """Run the server until it is told to stop."""
 
     def announce(addresses: str) -> None:
         sys.stdout.write(f"ready {addresses}\n")
         sys.stdout.flush()
 
-    return await App(settings, metrics=metrics).run(announce)
+    return await App(settings, metrics=metrics, working=working).run(announce)
 
 
 def main() -> int:
@@ -42,7 +42,12 @@ def main() -> int:
     anywhere = dict.fromkeys(["address", "metrics_address"], "127.0.0.1:0")
     settings = load_settings({**flags, **anywhere}, None)
     metrics = (Unmetered if given.unmetered else Metrics)(__version__)
-    return busypoll.run(serve(settings, metrics), longest=settings.busy_poll_us * 1e-6)
+    working: set[object] = set()
+    return busypoll.run(
+        serve(settings, metrics, working),
+        longest=settings.busy_poll_us * 1e-6,
+        working=working,
+    )
 
 
 if __name__ == "__main__":

@@ -42,13 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings(given, config_file(given))
         log.configure(settings.log_format)
         log.get().info("settings", version=__version__, **settings.shown())
-        return busypoll.run(_serve(settings), longest=settings.busy_poll_us * 1e-6)
+        working: set[object] = set()
+        return busypoll.run(
+            _serve(settings, working), longest=settings.busy_poll_us * 1e-6, working=working
+        )
     except CarouselError as error:
         sys.stderr.write(f"carousel-server: {error}\n")
         return 1
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, working: set[object]) -> int:
     for name, value in _GRPC.items():
         os.environ.setdefault(name, value)
     # Not above: `drain` runs beside a server, whose memory is not to be loaded with all this again.
@@ -58,7 +61,7 @@ async def _serve(settings: Settings) -> int:
         sys.stdout.write(f"ready {addresses}\n")
         sys.stdout.flush()
 
-    return await App(settings).run(announce)
+    return await App(settings, working=working).run(announce)
 
 
 def _parser() -> argparse.ArgumentParser:

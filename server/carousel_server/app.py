@@ -48,8 +48,22 @@ _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not al
 class App:
     """One server process."""
 
-    def __init__(self, settings: Settings, *, metrics: Metrics | None = None) -> None:
-        """Serve nothing yet; `metrics` are the server's own unless others are given."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        metrics: Metrics | None = None,
+        working: set[object] | None = None,
+    ) -> None:
+        """Serve nothing yet.
+
+        Args:
+            settings: what was chosen.
+            metrics: what counts; the server's own unless others are given.
+            working: engines are in it while their threads are at work.
+
+        """
+        self._working = set() if working is None else working
         self._settings = settings
         self._lifecycle = Lifecycle()
         self._metrics = metrics or Metrics(__version__)
@@ -85,7 +99,14 @@ class App:
         credentials = Credentials(certificate) if certificate else None
         grpc_address = _bind(server, settings.address, credentials)
         keeping = await self._keep(catalog, grpc_address)
-        serving = Serving(settings, self._directory, self._metrics, keeping, self._crashed)
+        serving = Serving(
+            settings,
+            self._directory,
+            self._metrics,
+            keeping,
+            on_crash=self._crashed,
+            working=self._working,
+        )
         while loaded:  # and keep none: it would stay after it was unloaded
             catalog.put(serving.start(loaded.pop()))
         self._watch(catalog, serving, device)

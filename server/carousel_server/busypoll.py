@@ -6,7 +6,8 @@ when a client sends its next step on the last one's answer, that is a third of a
 docs/performance.md). So the loop polls for that long first, as a network card's driver does
 (Linux's `net.core.busy_poll`) and a hypervisor's idle processor (KVM's `halt_poll_ns`), whose rule
 this is: a wait that was short has the next one polled for, and each that was long halves how long
-that is done.
+that is done. While an engine's thread is at work it does not poll: the thread needs the core, and
+the interpreter, to make what is waited for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Set
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -26,11 +27,15 @@ _LEAST = 1 / 8
 
 
 class BusyPollSelector(selectors.DefaultSelector):
-    """Polls for up to `longest` seconds before it sleeps, if the last waits were no longer."""
+    """Polls for up to `longest` seconds before it sleeps, if the last waits were no longer.
 
-    def __init__(self, longest: float) -> None:
+    It never does while there is anything in `working`.
+    """
+
+    def __init__(self, longest: float, working: Set[object] = frozenset()) -> None:
         super().__init__()
         self._longest = longest
+        self._working = working
         self._now = 0.0  # how long it polls at present
 
     def select(self, timeout: float | None = None) -> _Ready:
@@ -39,9 +44,9 @@ class BusyPollSelector(selectors.DefaultSelector):
             return super().select(timeout)
         began = perf_counter()
         ready: _Ready = []
-        if self._now and (timeout is None or timeout > self._now):
+        if self._now and not self._working and (timeout is None or timeout > self._now):
             until = began + self._now
-            while not ready and perf_counter() < until:
+            while not ready and not self._working and perf_counter() < until:
                 os.sched_yield()  # it may be made by a thread that waits for this core
                 ready = super().select(0)
         if not ready:
@@ -57,11 +62,16 @@ class BusyPollSelector(selectors.DefaultSelector):
             self._now = half if half >= self._longest * _LEAST else 0.0
 
 
-def run(main: Coroutine[Any, Any, _Result], *, longest: float) -> _Result:
-    """Run a coroutine as `asyncio.run` does; its loop polls for up to `longest` seconds, if any."""
+def run(
+    main: Coroutine[Any, Any, _Result], *, longest: float, working: Set[object] = frozenset()
+) -> _Result:
+    """Run a coroutine as `asyncio.run` does; its loop polls for up to `longest` seconds, if any.
+
+    It never does while there is anything in `working`.
+    """
 
     def make_loop() -> asyncio.AbstractEventLoop:
-        return asyncio.SelectorEventLoop(BusyPollSelector(longest))
+        return asyncio.SelectorEventLoop(BusyPollSelector(longest, working))
 
     with asyncio.Runner(loop_factory=make_loop if longest else None) as runner:
         return runner.run(main)

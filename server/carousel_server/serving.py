@@ -30,7 +30,9 @@ class Serving:
         directory: Directory,
         metrics: Metrics,
         keeping: Keeping,
+        *,
         on_crash: Callable[[BaseException], None],
+        working: set[object] | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -40,6 +42,7 @@ class Serving:
             metrics: what counts for them.
             keeping: takes their checkpoints to the store.
             on_crash: called on the loop with an exception that no request explains.
+            working: engines are in it while their threads are at work.
 
         """
         self._limits = engine_limits(settings)
@@ -47,6 +50,7 @@ class Serving:
         self._directory = directory
         self._metrics = metrics
         self._on_crash = on_crash
+        self._working = working
         # No number is used twice: the directory tells the sessions of engines apart by it.
         self._numbers = count()
         self._runners: dict[int, tuple[str, OpenedModel]] = {}
@@ -75,6 +79,7 @@ class Serving:
             loop=asyncio.get_running_loop(),
             inline_rows=item.inline_rows,
             on_crash=self._on_crash,
+            working=self._working,
         )
         keeper.connect(driver)
         self._runners[number] = (entry.name, item.model)

@@ -74,6 +74,19 @@ def test_does_not_poll_past_a_timer_that_is_due_sooner(clock):
     assert clock["looks"] == 1  # a look that was asked for
 
 
+def test_leaves_the_core_to_threads_that_are_at_work(clock):
+    working: set[object] = set()
+    selector = BusyPollSelector(_LONGEST, working)
+    clock["sleep"] = _LONGEST / 2
+    selector.select(None)
+    working.add("an engine")
+    selector.select(None)
+    assert clock["looks"] == 0
+    working.clear()
+    selector.select(None)
+    assert clock["looks"] > 0
+
+
 @pytest.mark.parametrize("longest", [0.0, 200e-6])
 def test_runs_timers_and_sockets_as_any_loop_does(longest):
     ours, theirs = socket.socketpair()

@@ -113,7 +113,7 @@ async def world(tmp_path, request):
     keeping = await start_keeping(
         settings, server_id=1, address="", observer=KeepingObserver(), on_lapse=lambda: None
     )
-    serving = Serving(settings, directory, metrics, keeping, pytest.fail)
+    serving = Serving(settings, directory, metrics, keeping, on_crash=pytest.fail)
     catalog = Catalog(map(serving.start, load_models(settings, device)))
     changes: list[int] = []
 

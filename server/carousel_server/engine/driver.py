@@ -37,6 +37,7 @@ class Driver:
         loop: asyncio.AbstractEventLoop,
         inline_rows: int,
         on_crash: Callable[[BaseException], None],
+        working: set[object] | None = None,
     ) -> None:
         """Start the engine's thread.
 
@@ -46,8 +47,10 @@ class Driver:
             loop: where requests arrive and answers leave.
             inline_rows: as many queued rows of one step, at most, run on the loop itself; 0: none.
             on_crash: called on the loop with an exception that no request explains.
+            working: the driver is in it while its thread is at work.
 
         """
+        self._working = set() if working is None else working
         self._engine = engine
         self._name = name
         self._loop = loop
@@ -167,6 +170,7 @@ class Driver:
         while not self._stopping:
             self._wake.wait()
             self._wake.clear()
+            self._working.add(self)
             while not self._engine.idle and not self._stopping:
                 with self._turn:
                     try:
@@ -177,6 +181,7 @@ class Driver:
                     except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
                         self._loop.call_soon_threadsafe(self._on_crash, error)
                         return
+            self._working.discard(self)
             self._send_out()
 
     def _send_out(self) -> None:

@@ -174,10 +174,15 @@ async def test_answers_leave_in_the_order_of_the_turns_that_gave_them():
     # Otherwise a message's last answer could overtake an earlier part of it, which the client
     # then takes for an answer to nothing.
     engine, loop = ThreeTurns(), HeldLoop()
-    driver = Driver(engine, name="test", loop=loop, inline_rows=10, on_crash=[].append)
+    working: set[object] = set()
+    driver = Driver(
+        engine, name="test", loop=loop, inline_rows=10, on_crash=[].append, working=working
+    )
+    assert not working
     one, other = (batch_of([(7, chunk(1))], stream=stream)[0] for stream in (1, 2))
     driver.submit(one)  # too much for the loop: the thread wakes
     assert engine.at_gate.acquire(timeout=10)
+    assert working == {driver}
     engine.gate.release()  # and does the first turn
     assert engine.at_gate.acquire(timeout=10)
     engine.queued_rows = 1
@@ -189,6 +194,7 @@ async def test_answers_leave_in_the_order_of_the_turns_that_gave_them():
     await driver.stop()
     loop.run()
     assert engine.said == [1, 2, 3]
+    assert not working
 
 
 async def test_a_stream_that_sends_alone_is_stepped_at_once_and_others_together():
