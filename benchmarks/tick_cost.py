@@ -154,8 +154,10 @@ def fit(costs: Sequence[Cost]) -> tuple[float, float]:
     """Return (fixed, per row) in microseconds: least squares of the medians over the rows.
 
     Each residual is weighed by the bare run's time, because the noise grows with it: otherwise the
-    largest batch would decide alone, and the fixed part be what is left.
+    largest batch would decide alone, and the fixed part be what is left. A row that is alone goes a
+    shorter way than all others (`engine/solo.py`), and is left out.
     """
+    costs = [cost for cost in costs if cost.rows > 1]
     rows, overhead, bare = np.array([[c.rows, c.overhead_us, c.bare_us] for c in costs]).T
     terms = np.stack([np.ones_like(rows), rows], axis=1)  # (batches, 2)
     (fixed, row), *_ = np.linalg.lstsq(terms / bare[:, None], overhead / bare, rcond=None)
