@@ -27,7 +27,7 @@ _GRPC = {
     # A line of its own for each handshake that fails would stand between lines of JSON.
     "GRPC_VERBOSITY": "ERROR",
     # With the event engine's listener a message goes through one more thread on its way in, and one
-    # on its way out, which costs a lone step 80 us (docs/performance.md).
+    # on its way out, which costs a lone step 70 us (docs/performance.md).
     "GRPC_EXPERIMENTS": "-event_engine_listener",
 }
 
