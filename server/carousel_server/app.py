@@ -42,6 +42,7 @@ from carousel_server.serving import Serving, engine_limits
 from carousel_server.settings import Settings
 from carousel_server.tracing import Tracing, open_tracing
 
+_FAILED_SECONDS = 1.0
 _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not alive
 
 
@@ -144,7 +145,10 @@ class App:
         for task in following:
             task.cancel()
         await drain(
-            settings.drain_seconds,
+            # An engine that failed answers nothing any more.
+            min(settings.drain_seconds, _FAILED_SECONDS)
+            if self._failed
+            else settings.drain_seconds,
             lifecycle=self._lifecycle,
             streams=self._streams,
             catalog=catalog,

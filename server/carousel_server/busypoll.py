@@ -50,7 +50,8 @@ class BusyPollSelector(selectors.DefaultSelector):
                 os.sched_yield()  # it may be made by a thread that waits for this core
                 ready = super().select(0)
         if not ready:
-            ready = super().select(timeout)
+            left = None if timeout is None else timeout - (perf_counter() - began)
+            ready = super().select(left)
         self._learn(perf_counter() - began)
         return ready
 

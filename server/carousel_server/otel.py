@@ -8,7 +8,9 @@ follow OpenTelemetry's conventions: https://opentelemetry.io/docs/specs/semconv/
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from functools import partial
 
 from google.rpc import code_pb2
@@ -21,10 +23,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from carousel.v1 import sessions_pb2
+from carousel_server import log
 from carousel_server.engine.batch import StepBatch, Times
 from carousel_server.tracing import Metadata
 
 _OK = "OK"
+# A collector that does not answer must not hold up the end of the process.
+_LAST_SPANS_SECONDS = 2.0
 #: What the server itself is to blame for; a client's mistake is no error of the server's span.
 _FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -36,10 +41,24 @@ def open_otel(endpoint: str, *, version: str, server_id: int) -> OtelTracing:
     attributes = {SERVICE_VERSION: version, SERVICE_INSTANCE_ID: f"{server_id:016x}"}
     if "OTEL_SERVICE_NAME" not in os.environ:
         attributes[SERVICE_NAME] = "carousel-server"
-    provider = TracerProvider(resource=Resource.create(attributes))
+    _log_as_we_do()
+    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return OtelTracing(provider, version=version)
+
+
+class _ToOurLog(logging.Handler):
+    """Takes what OpenTelemetry says of itself, of a collector that is away say, to the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        log.get().warning("traces", detail=record.getMessage())
+
+
+def _log_as_we_do() -> None:
+    theirs = logging.getLogger("opentelemetry")
+    theirs.handlers, theirs.propagate = [_ToOurLog()], False
 
 
 class OtelTracing:
@@ -58,8 +77,10 @@ class OtelTracing:
         return OtelStepSpans(partial(self._span, method, _client(metadata)))
 
     def close(self) -> None:
-        """Send off what is left."""
-        self._provider.shutdown()
+        """Send off what is left, if that is done soon."""
+        last = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        last.start()
+        last.join(_LAST_SPANS_SECONDS)
 
     def _span(self, method: str, client: Context) -> Span:
         name = method.removeprefix("/")
@@ -94,7 +115,7 @@ class OtelStepSpans:
         span = self._span()
         if span.is_recording():
             span.set_attribute("carousel.model", request.model)
-            span.set_attribute("carousel.request", request.id)
+            span.set_attribute("carousel.request", str(request.id))
             span.set_attribute("carousel.rows", len(request.handles) // 8)
         return OtelStepSpan(span)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.runner import Runner
+from carousel_server.errors import RunError
 from carousel_server.runtime.model import LoadedModel
 
 _PROVEN_ROWS = 3
@@ -45,20 +46,21 @@ def prove_shapes(model: Runner) -> None:
 def choose_width(model: LoadedModel) -> None:
     """Find from how many rows on several threads pay, and have the model use them there.
 
-    Looked at are single steps, from few rows to many: where a model has a time axis, its rows and
-    not its steps are what threads can share.
+    Looked at are single steps, from few rows to as many as there can be in a tick: where a model
+    has a time axis, its rows and not its steps are what threads can share.
     """
     if not model.may_widen:
         return
-    most = min(model.spec.max_batch or _WIDTHS[-1], _WIDTHS[-1])
+    most = min(model.spec.max_batch or _WIDTHS[-1], model.slots)
     chosen: int | None = None
     for rows in (rows for rows in _WIDTHS if rows <= most):
-        model.wide_from = None
-        alone = _seconds(model, rows, 1)
-        if alone < _LONG_ENOUGH:
-            continue
-        model.wide_from = 1
-        if not any(_seconds(model, rows, 1) <= alone * _NO_SLOWER for _ in range(_ROUNDS)):
+        try:
+            alone, pays = _compare(model, rows)
+        except (
+            RunError
+        ):  # so many rows are more than the model can take; fewer may be all there are
+            break
+        if not pays:
             chosen = None
         elif chosen is None:
             chosen = rows
@@ -66,6 +68,16 @@ def choose_width(model: LoadedModel) -> None:
             break
     model.wide_from = chosen
     model.settle()
+
+
+def _compare(model: LoadedModel, rows: int) -> tuple[float, bool]:
+    """Return the seconds of a run on one thread, and whether several pay. Raises RunError."""
+    model.wide_from = None
+    alone = _seconds(model, rows, 1)
+    if alone < _LONG_ENOUGH:
+        return alone, False
+    model.wide_from = 1
+    return alone, any(_seconds(model, rows, 1) <= alone * _NO_SLOWER for _ in range(_ROUNDS))
 
 
 def measure_cost(model: Runner) -> RunCost:

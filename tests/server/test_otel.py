@@ -93,7 +93,7 @@ def test_a_message_tells_of_waiting_and_running(traced):
     assert found["carousel.queue_seconds"] > 0
     assert found["carousel.run_seconds"] == times.seconds
     assert (found["carousel.runs"], found["carousel.rows"], found["carousel.steps"]) == (3, 2, 11)
-    assert (found["carousel.model"], found["carousel.request"]) == ("m", 7)
+    assert (found["carousel.model"], found["carousel.request"]) == ("m", "7")
     assert found["carousel.rows_refused"] == 1
 
 

@@ -13,7 +13,7 @@ from tests.support import models
 from tests.support.loaded import run, states
 
 
-def two_threads(folder, made, *, slots=64):
+def two_threads(folder, made, *, slots=1024):
     file = read_model(models.put(folder, made))
     return LoadedModel(file, device=Device("cpu"), slots=slots, threads=2)
 
@@ -74,6 +74,28 @@ def test_a_slow_model_is_tried_no_further_than_needed(tmp_path, seconds):
     seconds(lambda rows: tried.append(rows) or rows * 0.01, lambda rows: rows * 0.005)
     trials.choose_width(model)
     assert tried == [1, 2, 4]
+
+
+def test_no_more_rows_are_tried_than_there_are_slots(tmp_path, seconds):
+    model = two_threads(tmp_path, models.running_sum(), slots=5)
+    tried = []
+    seconds(lambda rows: tried.append(rows) or rows * 1e-3, lambda rows: rows * 0.5e-3)
+    trials.choose_width(model)
+    assert tried == [1, 2, 4]
+
+
+def test_a_model_that_takes_fewer_rows_than_it_might_have_to_is_served_nevertheless(tmp_path):
+    model = two_threads(tmp_path, models.raises_above(16))
+    trials.choose_width(model)
+    assert model.wide_from is None
+
+
+def test_trials_leave_no_buffers_behind(tmp_path):
+    model = two_threads(tmp_path, models.running_sum(max_batch=8))
+    trials.choose_width(model)
+    assert model._narrow._nbytes == 0
+    run(model, [1], np.ones((1, 2), np.float32))
+    assert model._narrow._nbytes > 0
 
 
 def test_what_one_round_does_not_show_another_may(tmp_path, seconds):

@@ -179,6 +179,7 @@ class Driver:
                         # run begins, which needs it not.
                         self._outbox.extend(self._engine.turn(before_run=self._send_out))
                     except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
+                        self._working.discard(self)
                         self._loop.call_soon_threadsafe(self._on_crash, error)
                         return
             self._working.discard(self)

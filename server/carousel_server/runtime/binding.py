@@ -89,6 +89,11 @@ class Bindings:
         self._kept: OrderedDict[tuple[int, int], Binding] = OrderedDict()
         self._nbytes = 0
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._kept.clear()
+        self._nbytes = 0
+
     def get(self, steps: int, rows: int) -> Binding:
         """Return the binding of a shape, made when it is first asked for."""
         shape = (steps, rows)

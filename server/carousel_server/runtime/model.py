@@ -55,9 +55,12 @@ class LoadedModel:
         return self._wide is not None
 
     def settle(self) -> None:
-        """Give back what `wide_from`, as it is now, leaves no use for."""
+        """Give back what trials have used, and what `wide_from` as it is now leaves no use for."""
+        self._narrow.clear()
         if self.wide_from is None:
             self._wide = None
+        elif self._wide is not None:
+            self._wide.clear()
 
     def run(
         self,
