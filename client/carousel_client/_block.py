@@ -113,6 +113,7 @@ class Block:
 
     __slots__ = (
         "abandoned",
+        "alone",
         "answered",
         "busy_since",
         "carrier",
@@ -158,6 +159,7 @@ class Block:
         self.deadline = deadline
         self.busy_since: float | None = None
         self.abandoned = False
+        self.alone = False  # it is sent by itself, and joined with no other
         self.carrier: Block | None = None  # the longer block that this one was joined into
         self.parts: Sequence[Block] = ()  # the blocks that were joined into this one
         self.replay = replay  # sent again: answered before, and nobody waits for it
@@ -179,6 +181,15 @@ class Block:
     def untouched(self) -> bool:
         """Whether nothing of the block was sent, answered or failed."""
         return not (self.failures or self.inflight.any() or self.answered.any())
+
+    def take_apart(self) -> None:
+        """Put the blocks that were joined into this one in its place again, each to go alone."""
+        blocks = self.roster.blocks
+        place = blocks.index(self)
+        del blocks[place]
+        for number, part in enumerate(self.parts):
+            part.carrier, part.alone = None, True
+            blocks.insert(place + number, part)
 
     def output(self, name: str, like: Array) -> Array:
         """Return the buffer for an output's answers, `(S, *step)`, made on its first use."""

@@ -19,7 +19,7 @@ def head(roster: Roster, *, max_steps: int) -> Waiting | None:
     first = roster.blocks[0]
     if len(roster.blocks) == 1 or len(roster.ids) > 1 or isinstance(first, Barrier):
         return first
-    if first.replay or not first.untouched:
+    if first.replay or first.alone or not first.untouched:
         return first
     return _join(roster, first, max_steps)
 
@@ -28,7 +28,7 @@ def _join(roster: Roster, first: Block, max_steps: int) -> Block:
     """Return one block for as many of the waiting ones as fit into a chunk, put in their place."""
     steps, fitting = 0, list[Block]()
     for block in roster.blocks:
-        if isinstance(block, Barrier) or block.timeout != first.timeout:
+        if isinstance(block, Barrier) or block.alone or block.timeout != first.timeout:
             break
         steps += int(block.lengths[0])
         if fitting and steps > max_steps:
@@ -62,15 +62,16 @@ def split(joined: Block) -> None:
 
     The parts behind a failure were not run.
     """
-    failure, left = joined.failures.get(0), int(joined.answered[0])
+    cause, left = joined.failures.get(0), int(joined.answered[0])
+    failure = cause
     outputs, begin = joined.flat_outputs(), 0
     for part in joined.parts:
         asked = int(part.lengths[0])
         got = min(left, asked)
         part.answered[0] = got
         part.outputs = {name: flat[begin : begin + asked] for name, flat in outputs.items()}
-        if got < asked and failure is not None:
+        if got < asked and failure is not None and cause is not None:
             part.failures[0] = failure
-            failure = not_run(part.roster, 0, failure)
+            failure = not_run(part.roster, 0, cause)
         part.open = 0
         begin, left = begin + asked, left - got

@@ -251,6 +251,11 @@ def out_of_time(roster: Roster, row: int) -> CarouselError:
 
 
 def _fail_row(block: Block, row: int, status: int, note: str, known: int) -> None:
+    if status == pb.ROW_STATUS_INVALID and block.parts and not block.answered[row]:
+        # A row is refused as a whole. Whose value it was shows when each goes alone, and those
+        # before it are stepped.
+        block.take_apart()
+        return
     roster = block.roster
     session, applied = roster.ids[row], int(roster.applied[row])
     if status == pb.ROW_STATUS_ALREADY_APPLIED:

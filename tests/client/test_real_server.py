@@ -1,5 +1,6 @@
 """The SDK against the server itself: that the two read the protocol alike."""
 
+import asyncio
 import signal
 import threading
 
@@ -92,3 +93,23 @@ def test_a_drain_is_told_and_its_sessions_are_lost(repository, tmp_path):
         assert running.process.wait(20) == 0
         with pytest.raises(carousel.Unavailable):
             session.step([1, 2])
+
+
+async def test_of_chunks_that_wait_those_before_a_faulty_one_are_answered(server):
+    """Chunks that waited together travel as one, which the server refuses as a whole."""
+    rng = np.random.default_rng(0)
+    chunks = [rng.normal(size=(4, 2)).astype(np.float32) for _ in range(6)]
+    chunks[2][1, 0] = np.nan
+    expected = np.cumsum(np.concatenate(chunks[:2]), axis=0)
+    async with carousel.aio.connect(server.address) as client:
+        session = await client.open("sum")
+        told = await asyncio.gather(*map(session.step, chunks), return_exceptions=True)
+        np.testing.assert_allclose(np.concatenate(told[:2]), expected, rtol=1e-5)
+        assert isinstance(told[2], carousel.InvalidInput)
+        assert "nan at step 1 of the row" in str(told[2])
+        assert all(isinstance(error, carousel.OutOfOrder) for error in told[3:])
+        assert len({str(error) for error in told[3:]}) == 1, "each says it of the same one"
+        assert session.applied == 8
+        on = await session.step(chunks[0])
+        np.testing.assert_allclose(on, expected[-1] + np.cumsum(chunks[0], axis=0), rtol=1e-4)
+        await session.close()

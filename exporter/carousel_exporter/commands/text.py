@@ -89,12 +89,10 @@ class Writing:
         than = f"{own}'s are"
         rows = table(title, "model", "bits", than, numbers=("bits", than))
         rows.add_row(own, f"{found.network:.3f}", "")
-        gain = found.network / found.counting - 1
-        rows.add_row(
-            COUNTING,
-            f"{found.counting:.3f}",
-            f"{abs(gain):.0%} {'fewer' if gain < 0 else 'more'}",
-        )
+        # A text that holds no surprise for counting has nothing to compare with.
+        gain = found.network / found.counting - 1 if found.counting else 0.0
+        beside = f"{abs(gain):.0%} {'fewer' if gain < 0 else 'more'}" if gain else ""
+        rows.add_row(COUNTING, f"{found.counting:.3f}", beside)
         return Verdict(
             facts={
                 "test_bits_a_character": round(found.network, 6),

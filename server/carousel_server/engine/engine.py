@@ -160,7 +160,8 @@ class Engine:
         lone = [] if self._cohorts or self._calls or self._strict else lone_rows(self._inbox)
         if lone and self._step_solo(lone, before_run, deliveries):
             return deliveries
-        self._take_in(deliveries)
+        if not self._goes_alone_soon():
+            self._take_in(deliveries)
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
         entries: IntColumn | None = None
@@ -194,7 +195,12 @@ class Engine:
         deliveries: list[Delivery],
     ) -> bool:
         """Run the rows that came first by themselves; False: they have to go the way of all."""
-        began, checkpoints = self.sessions.table.now, self.sessions.checkpoints
+        table, checkpoints = self.sessions.table, self.sessions.checkpoints
+        began = table.now
+        entry = table.entry_of(int.from_bytes(lone[0].handles, "little"))
+        if entry > 0 and not table.slot.item(entry):
+            # Here, so that a session that never waits for its answers goes this way from the first.
+            self.sessions.residency.bring(np.array([entry]))
         entry, batches = self._solo.find(lone)
         for batch in batches:
             if batch.delivered:
@@ -218,6 +224,21 @@ class Engine:
             rows=1, steps=steps, padded_steps=steps, applied=steps, seconds=now - began
         )
         return True
+
+    def _goes_alone_soon(self) -> bool:
+        """Whether all there is to do is one session's, so that what has come can go the short way.
+
+        It does once the cohorts are over; taken in now it would have to wait in one of its own, and
+        what comes meanwhile behind it, for as long as more comes.
+        """
+        if not self._cohorts or self._calls or self._strict:
+            return False
+        lone = lone_rows(self._inbox)
+        # A row that does not say where it goes on must be queued behind one that may fail.
+        if len(lone) < len(self._inbox) or not all(batch.first_step for batch in lone):
+            return False
+        handle = np.frombuffer(lone[0].handles, COUNT) if lone else None
+        return all((cohort.handles == handle).all() for cohort in self._cohorts)
 
     def _take_in(self, deliveries: list[Delivery]) -> None:
         """Empty the inbox: rows become a cohort, in the order of the calls between them."""

@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pytest
 
+from carousel_server.engine import controls
 from carousel_server.engine.batch import StepBatch
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.scheduler import Limits
 from carousel_server.engine.solo import Solo
 from carousel_server.engine.status import RowStatus
 from tests.support.bench import Bench, chunk
-from tests.support.recurrence import CRASH, SPOIL, solo
+from tests.support.recurrence import CRASH, SPOIL, RecurrenceRunner, solo
 from tests.support.steps import batch_of
 
 _LIMITS = Limits(rows=8, steps=4, seconds=1.0, cost=RunCost(), batch=0, ragged=True)
@@ -158,3 +159,55 @@ def test_another_sessions_row_behind_them_shares_the_tick():
     bench.drain()
     assert all(message.status == {0: RowStatus.OK} for message in sent)
     np.testing.assert_array_equal(sent[2].outputs[0], solo(chunk(1, seed=2)))
+
+
+def test_a_session_that_never_waits_for_its_answers_comes_back_to_the_short_way():
+    """Otherwise what goes the long way keeps what comes behind it there, as long as more comes."""
+    bench = Bench(max_steps_per_tick=4)
+    handle = resident(bench)
+    rows = [chunk(2, seed=number) for number in range(24)]
+    sent, at = [], 1
+
+    def send() -> None:
+        nonlocal at
+        sent.append(bench.send({handle: rows[len(sent)]}, first_step=[at], stream=1))
+        at += 2
+
+    for _ in range(3):
+        send()
+    bench.call(controls.Describe(["a"]))  # the long way takes it in, and the chunks with it
+    while len(sent) < len(rows):
+        bench.turn()
+        while len(sent) < len(rows) and sum(not message.done for message in sent) < 4:
+            send()
+    bench.drain()
+    assert all(message.status == {0: RowStatus.OK} for message in sent)
+    expected = solo(np.concatenate([chunk(1), *rows]))[1:]
+    got = np.concatenate([message.outputs[0] for message in sent])
+    np.testing.assert_array_equal(got, expected)
+    assert max(run.lengths[0] for run in bench.runner.runs[-4:]) == 4  # two chunks at a time
+
+
+def test_rows_that_do_not_say_where_they_go_on_are_queued_behind_one_that_fails():
+    bench = Bench(max_steps_per_tick=1)
+    handle = resident(bench)
+    wrong = bench.send({handle: [[1.0, 0.0], [SPOIL, 0.0]]}, stream=1)
+    bench.call(controls.Describe(["a"]))
+    bench.turn()
+    behind = bench.send({handle: chunk(1)}, stream=1)
+    bench.drain()
+    assert wrong.status == {0: RowStatus.NUMERIC_FAULT}
+    assert behind.status == {0: RowStatus.OUT_OF_ORDER}
+
+
+def test_a_parked_session_comes_back_the_short_way():
+    bench = Bench(RecurrenceRunner(slots=1))
+    first, other = bench.open("a", "b")
+    for handle in (first, other):  # the second takes the only slot
+        bench.send({handle: chunk(1)})
+        bench.drain()
+    back = bench.send({first: chunk(2, seed=1)}, first_step=[1])
+    bench.drain()
+    np.testing.assert_array_equal(
+        back.outputs[0], solo(np.concatenate([chunk(1), chunk(2, seed=1)]))[1:]
+    )
