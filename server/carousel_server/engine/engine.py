@@ -231,13 +231,13 @@ class Engine:
         It does once the cohorts are over; taken in now it would have to wait in one of its own, and
         what comes meanwhile behind it, for as long as more comes.
         """
-        if not self._cohorts or self._calls or self._strict:
+        if not (self._cohorts and self._inbox) or self._calls or self._strict:
             return False
         lone = lone_rows(self._inbox)
         # A row that does not say where it goes on must be queued behind one that may fail.
         if len(lone) < len(self._inbox) or not all(batch.first_step for batch in lone):
             return False
-        handle = np.frombuffer(lone[0].handles, COUNT) if lone else None
+        handle = np.frombuffer(lone[0].handles, COUNT)
         return all((cohort.handles == handle).all() for cohort in self._cohorts)
 
     def _take_in(self, deliveries: list[Delivery]) -> None:
