@@ -27,7 +27,8 @@ from benchmarks.network import FEATURES, Bare, write_model
 from carousel_server.engine.batch import Answer, StepBatch
 from carousel_server.engine.controls import Attached, Call, Open
 from carousel_server.engine.directory import Directory
-from carousel_server.engine.engine import Engine, EngineLimits
+from carousel_server.engine.engine import Engine
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.metrics import Metrics
 from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import read_model

@@ -11,7 +11,8 @@ from carousel_server.catalog import Served
 from carousel_server.engine.checkpoints import SavePolicy
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.driver import Driver
-from carousel_server.engine.engine import Engine, EngineLimits
+from carousel_server.engine.engine import Engine
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import Recorder
 from carousel_server.loading import Loaded

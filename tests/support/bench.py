@@ -11,7 +11,8 @@ import numpy as np
 from carousel_server.engine import controls
 from carousel_server.engine.controls import Call, Control
 from carousel_server.engine.directory import Directory
-from carousel_server.engine.engine import Engine, EngineLimits
+from carousel_server.engine.engine import Engine
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.engine.observer import Observer
 from carousel_server.errors import CarouselError
 from tests.support.recurrence import RecurrenceRunner

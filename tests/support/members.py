@@ -14,7 +14,7 @@ from carousel_server.catalog import Catalog, Served
 from carousel_server.engine import transfers
 from carousel_server.engine.checkpoints import SavePolicy
 from carousel_server.engine.directory import Directory
-from carousel_server.engine.engine import EngineLimits
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.engine.status import RowStatus
 from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.lease import Lease

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -22,7 +21,7 @@ from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
 from carousel_server.engine.calls import Calls
 from carousel_server.engine.change import Change
-from carousel_server.engine.checkpoints import Keeper, NoKeeper, SavePolicy
+from carousel_server.engine.checkpoints import Keeper, NoKeeper
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import COUNT, IntColumn, join
 from carousel_server.engine.controls import Call, Delivery
@@ -30,6 +29,7 @@ from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.holding import Answers, Holding
 from carousel_server.engine.inputs import find_faults
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.runner import Runner
 from carousel_server.engine.screening import screen
@@ -43,20 +43,6 @@ _RETRY_AFTER_MS = 50
 
 _GUESS = RunCost()
 _LARGE_ROWS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Bounds on what waits and on what runs."""
-
-    queue_rows: int = 65_536
-    queue_bytes: int = 256 * 1024 * 1024
-    max_chunk: int = 65_536  # steps
-    max_steps_per_tick: int = 256
-    max_rows_per_tick: int = 1_024
-    tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
-    half_parked: bool = False  # keep parked float32 states as float16
-    saves: SavePolicy = field(default_factory=SavePolicy)
 
 
 class Engine:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from carousel import wire
 from carousel.v1 import sessions_pb2, tensor_pb2
 from carousel_server.engine.batch import Answer, StepBatch
-from carousel_server.engine.engine import EngineLimits
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.errors import InvalidRequest
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 

@@ -9,7 +9,7 @@ from functools import partial
 from carousel.v1 import sessions_pb2
 from carousel_server.catalog import Catalog, Served, first_handle
 from carousel_server.engine.batch import Answer, refusal
-from carousel_server.engine.engine import EngineLimits
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import CarouselError
 from carousel_server.lifecycle import Lifecycle

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from carousel import wire
 from carousel.v1 import sessions_pb2, tensor_pb2
 from carousel_server.engine.batch import Answer
-from carousel_server.engine.engine import EngineLimits
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import InvalidRequest
 from carousel_server.rpc.columns import AnswerWriter, read_handles, read_states, read_step

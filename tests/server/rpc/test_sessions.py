@@ -8,7 +8,7 @@ import pytest
 from carousel.v1 import manifest_pb2, sessions_pb2, tensor_pb2
 from carousel_server.catalog import Catalog, Served
 from carousel_server.engine.directory import Directory
-from carousel_server.engine.engine import EngineLimits
+from carousel_server.engine.limits import EngineLimits
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import Draining, InvalidRequest, ModelNotFound, SessionNotFound
 from carousel_server.lifecycle import Lifecycle

@@ -1,0 +1,21 @@
+"""Bounds on one engine's work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from carousel_server.engine.checkpoints import SavePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds on what waits and on what runs."""
+
+    queue_rows: int = 65_536
+    queue_bytes: int = 256 * 1024 * 1024
+    max_chunk: int = 65_536  # steps
+    max_steps_per_tick: int = 256
+    max_rows_per_tick: int = 1_024
+    tick_seconds: float = 4e-3  # longer chunks are cut so that a tick takes about so long
+    half_parked: bool = False  # keep parked float32 states as float16
+    saves: SavePolicy = field(default_factory=SavePolicy)
