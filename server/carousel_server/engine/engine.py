@@ -181,12 +181,7 @@ class Engine:
         deliveries: list[Delivery],
     ) -> bool:
         """Run the rows that came first by themselves; False: they have to go the way of all."""
-        table, checkpoints = self.sessions.table, self.sessions.checkpoints
-        began = table.now
-        entry = table.entry_of(int.from_bytes(lone[0].handles, "little"))
-        if entry > 0 and not table.slot.item(entry):
-            # Here, so that a session that never waits for its answers goes this way from the first.
-            self.sessions.residency.bring(np.array([entry]))
+        began, checkpoints = self.sessions.table.now, self.sessions.checkpoints
         entry, batches = self._solo.find(lone)
         for batch in batches:
             if batch.delivered:

@@ -200,7 +200,7 @@ def test_rows_that_do_not_say_where_they_go_on_are_queued_behind_one_that_fails(
     assert behind.status == {0: RowStatus.OUT_OF_ORDER}
 
 
-def test_a_parked_session_comes_back_the_short_way():
+def test_a_parked_session_comes_back_alone():
     bench = Bench(RecurrenceRunner(slots=1))
     first, other = bench.open("a", "b")
     for handle in (first, other):  # the second takes the only slot
