@@ -118,8 +118,8 @@ def time_ticks(plan: Plan, rates: Rates) -> Iterator[tables.Timed]:
                 for name, tick in ticks.items()
                 if (time := _measured(name, case, tick, plan.each)) is not None
             }
-            if (on_device := ours.memory.clocked()) > 0:
-                seconds["device"] = on_device
+            if ours.last_seconds > 0:
+                seconds["device"] = ours.last_seconds
             yield tables.Timed(case, rates.floor(case, plan.math), seconds)
         ours.close()
 

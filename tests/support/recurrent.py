@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from tests.support.models import SEQUENCE, model, state, tensor
 
@@ -90,3 +90,14 @@ def cell(
         constants=constants,
         opset=opset,
     )
+
+
+def growing():
+    """Return a model whose h is x + 1e20 h, in the first of its places: infinite at the third 1."""
+    made = cell("rnn-relu")
+    weights = {"W0": np.zeros((1, 8, 3)), "R0": np.eye(8)[None] * 1e20, "B0": np.zeros((1, 16))}
+    weights["W0"][0, 0, 0] = 1
+    for value in made.graph.initializer:
+        if value.name in weights:
+            value.CopyFrom(numpy_helper.from_array(np.float32(weights[value.name]), value.name))
+    return made

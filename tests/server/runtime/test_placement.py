@@ -143,7 +143,7 @@ def test_unless_that_is_allowed(tmp_path, gpu_kind, monkeypatch):
     model = open_on_device(tmp_path, cell("lstm"), allow_cpu_nodes=True)
     ordinary = load(tmp_path, cell("lstm"))
     happened = []
-    for what in ("wait", "upload"):
+    for what in ("wait_for_all", "upload"):
         watch(monkeypatch, model.memory, what, happened)
     watch(monkeypatch, Exchange, "_bind_inputs", happened)
     rng = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_unless_that_is_allowed(tmp_path, gpu_kind, monkeypatch):
         happened.clear()
         came, _ = model.run(slots, lengths, values)
         run = happened[happened.index("upload") :]  # before it, what had to be made
-        assert run[:3] == ["upload", "wait", "_bind_inputs"]
+        assert run[:3] == ["upload", "wait_for_all", "_bind_inputs"]
         wanted, _ = ordinary.run(slots, lengths, values)
         np.testing.assert_allclose(came["y"][0], wanted["y"][0], atol=1e-6)
 
@@ -172,14 +172,12 @@ def test_lengths_are_bound_anew_for_each_run(tmp_path, monkeypatch):
     """A node on the device may read them too."""
     model = open_on_device(tmp_path, cell("lstm"))
     happened = []
-    watch(monkeypatch, Exchange, "_bind_host_inputs", happened)
+    watch(monkeypatch, Exchange, "_bind_on_host", happened)
     watch(monkeypatch, Exchange, "_bind_inputs", happened)
     values = inputs(model, np.random.default_rng(0), 2, 3)
     for _ in range(2):
         model.run(np.array([1, 2, 3]), np.array([2, 1, 2]), values)
-    made, again = happened[:2], happened[2:]
-    assert made == ["_bind_inputs", "_bind_host_inputs"]
-    assert again == ["_bind_host_inputs"] * 2
+    assert happened == ["_bind_inputs", "_bind_on_host", "_bind_on_host"]
 
 
 def test_where_nobody_can_tell_no_gpu_is_used(tmp_path, gpu_kind, monkeypatch):

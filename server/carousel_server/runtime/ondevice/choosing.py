@@ -18,6 +18,7 @@ from carousel_server.runtime.ondevice.buckets import LARGEST, bucket_sizes, gues
 from carousel_server.runtime.ondevice.devicepool import DevicePool
 from carousel_server.runtime.ondevice.exchange import Exchange
 from carousel_server.runtime.ondevice.fused import Fused, pool_exchange
+from carousel_server.runtime.ondevice.lanes import Lanes
 from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.runtime.ondevice.steps import Steps
 from carousel_server.runtime.ondevice.ways import Way, ways_of
@@ -63,6 +64,7 @@ class Choosing:
     fused: Fused
     prover: proof.Prover
     memory: Memory
+    lanes: Lanes
     create: CreateSession
     options: DeviceOptions
 
@@ -90,7 +92,7 @@ class Choosing:
         steps = Steps(
             first.spec,
             self.pool,
-            self.memory,
+            self.lanes,
             exchange=lambda size: best[size].exchange(size),
             costs=measured.costs(),
         )
@@ -132,7 +134,7 @@ class Choosing:
         return Steps(
             way.spec,
             self.pool,
-            self.memory,
+            self.lanes,
             exchange=make,
             costs=guessed(self.sizes),
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from carousel_server import log
 from carousel_server.errors import DeviceError, ModelFileError, RunError
+from carousel_server.reading import Reading
 from carousel_server.runtime import placement, poolgraph
 from carousel_server.runtime.manifest import ModelFile
 from carousel_server.runtime.ondevice import proof
@@ -22,8 +23,10 @@ from carousel_server.runtime.ondevice.budget import check_pool
 from carousel_server.runtime.ondevice.choosing import Choosing, DeviceOptions
 from carousel_server.runtime.ondevice.devicepool import DevicePool
 from carousel_server.runtime.ondevice.fused import Fused
+from carousel_server.runtime.ondevice.lanes import Lanes
 from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.runtime.ondevice.steps import CaptureFailed, Counts, Steps
+from carousel_server.runtime.ondevice.underway import Outcome, UnderWay
 from carousel_server.runtime.session import RUNTIME_ERRORS, create_session, first_line
 from carousel_server.spec import ModelSpec
 
@@ -33,6 +36,33 @@ _PROVED_ROWS = 5
 
 # Devices on which it does not matter where nodes are: there is one place only.
 _ANYWHERE = frozenset({"cpu"})
+
+
+class DeviceRun:
+    """A run of a model that was queued; `finish` is to be called once."""
+
+    def __init__(self, model: DeviceModel, under_way: UnderWay) -> None:
+        self._model, self._under_way = model, under_way
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` would not wait."""
+        return self._under_way.done
+
+    def finish(self) -> Outcome:
+        """Return the outcome when it is there; as `Runner.run` says.
+
+        Raises:
+            RunError: the run failed, and no state was changed.
+
+        """
+        try:
+            outcome = self._under_way.finish()
+        except RUNTIME_ERRORS as error:
+            raise RunError(first_line(error)) from error
+        self._model.last_seconds = self._under_way.seconds
+        self._model.run_seconds += self._under_way.seconds
+        return outcome
 
 
 class DeviceModel:
@@ -54,7 +84,8 @@ class DeviceModel:
         """
         self.spec: ModelSpec = file.spec
         self.slots = slots
-        self.run_seconds = 0.0  # on the device, where it can tell
+        self.run_seconds = 0.0  # of all runs, on the device, where it can tell
+        self.last_seconds = 0.0  # of the run that was finished last
         self.memory = memory
         self._file, self._options, self._threads = file, options, threads
         check_pool(
@@ -66,7 +97,8 @@ class DeviceModel:
         )
         self.pool = DevicePool(file.spec.states, slots, memory, self._session)
         session, crossing = self._load()
-        self._fused = Fused(session, file.spec, self.pool, memory, crossing=crossing)
+        self._lanes = Lanes(memory)
+        self._fused = Fused(session, file.spec, self.pool, memory, self._lanes, crossing=crossing)
         prover = proof.Prover(file, self.pool)
         wrong = self._wrong(prover)
         chosen = Choosing(
@@ -75,6 +107,7 @@ class DeviceModel:
             fused=self._fused,
             prover=prover,
             memory=memory,
+            lanes=self._lanes,
             create=self._session,
             options=options,
         ).choose()
@@ -103,32 +136,47 @@ class DeviceModel:
         """How steps are run one by one; None: they are not."""
         return self._steps
 
-    def run(
-        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
-    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
+    @property
+    def overlapped(self) -> int:
+        """How many ticks were queued while another one was under way."""
+        return self._lanes.overlapped
+
+    def run(self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays) -> Outcome:
         """Advance the states in `slots` [B] by `lengths` [B] steps; as `Runner.run` says.
 
         Raises:
             RunError: the run failed, and no state was changed.
 
         """
+        return self.start(slots, lengths, inputs).finish()
+
+    def start(
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
+    ) -> DeviceRun:
+        """Queue such a run; the next may be queued before it is finished, on other slots.
+
+        Raises:
+            RunError: it failed, and no state was changed.
+
+        """
         # A spec without lengths has rows of one length only, and without a time axis of one step.
         lengths = lengths if self.spec.time_axis else np.ones(len(slots), np.int64)
         try:
-            if self._steps is not None and self._by_steps(lengths):
-                try:
-                    result = self._steps.run(slots, lengths, inputs)
-                except CaptureFailed as error:
-                    if self._only_steps:
-                        raise
-                    self._give_up(first_line(error))
-                    result = self._fused.run(slots, lengths, inputs)
-            else:
-                result = self._fused.run(slots, lengths, inputs)
+            return DeviceRun(self, self._start(slots, lengths, inputs))
         except RUNTIME_ERRORS as error:
             raise RunError(first_line(error)) from error
-        self.run_seconds += self.memory.clocked()
-        return result
+
+    def _start(
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
+    ) -> UnderWay:
+        if self._steps is not None and self._by_steps(lengths):
+            try:
+                return self._steps.start(slots, lengths, inputs)
+            except CaptureFailed as error:
+                if self._only_steps:
+                    raise
+                self._give_up(first_line(error))
+        return self._fused.start(slots, lengths, inputs)
 
     def write(self, slots: NDArray[np.int64], states: Arrays) -> None:
         """Put states, `[N, ...]` each, into `slots` [N]."""
@@ -138,9 +186,17 @@ class DeviceModel:
         """Return the states in `slots` [N], `[N, ...]` each, on the host."""
         return self.pool.read(slots)
 
+    def copy(self, slots: NDArray[np.int64]) -> Reading:
+        """Return the states in `slots` [N] as they are after all runs so far, when they are here.
+
+        Runs that are queued later go on beside the copy.
+        """
+        return self.pool.copy(slots)
+
     def close(self) -> None:
         """Give its memory back at once, whoever still knows of it; it can't be used any more."""
         with self.memory.gate.shared():
+            self.memory.wait_for_all()
             del self._steps, self._fused, self.pool
 
     def _by_steps(self, lengths: NDArray[np.int64]) -> bool:

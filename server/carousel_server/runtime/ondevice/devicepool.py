@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +13,8 @@ from carousel_server.runtime.ondevice.buckets import LARGEST
 from carousel_server.runtime.ondevice.exchange import Exchange
 from carousel_server.runtime.ondevice.layout import Port
 from carousel_server.runtime.ondevice.memory import Memory
+from carousel_server.runtime.ondevice.rowbuffers import RowBuffer, RowBuffers
+from carousel_server.runtime.ondevice.rowcopy import RowCopy
 from carousel_server.spec import StateSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -22,18 +23,11 @@ CreateSession = Callable[[bytes], ort.InferenceSession]
 _SLOTS = np.dtype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """States of some slots as they were, kept on the device; until the next one is made."""
-
-    slots: NDArray[np.int64]
-    parts: tuple[tuple[Exchange, int, int], ...]  # with the first row and the row behind the last
-
-
 class DevicePool:
     """Rows of state on the device: slot 0 is scratch, slots 1 to `slots` belong to sessions.
 
-    Rows travel in one copy, through pinned memory where there is such a thing.
+    Rows travel in one copy, through pinned memory where there is such a thing, and nobody waits for
+    them but who wants to see them.
     """
 
     def __init__(
@@ -54,87 +48,78 @@ class DevicePool:
             }
         self._reader = create(rows_of.reader_graph(states, slots + 1).SerializeToString())
         self._writer = create(rows_of.writer_graph(states, slots + 1).SerializeToString())
-        # A reader a place: a backup of many rows is several blocks that are kept side by side.
-        self._reads: dict[tuple[int, int], Exchange] = {}
-        self._writes: dict[int, Exchange] = {}
+        self._out = RowBuffers(memory, self._make_reader)
+        self._in = RowBuffers(memory, self._make_writer)
         # What a GPU's memory begins with is anything; scratch at least is to be finite.
         self.write(
             np.zeros(1, np.int64), {s.name: np.zeros((1, *s.shape), s.dtype) for s in states}
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device that rows on their way lie in; the pool itself is not counted."""
+        return self._out.nbytes + self._in.nbytes
+
     def read(self, slots: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Return the states in `slots` [N], each `[N, *shape]`, on the host."""
-        return self.download(self.backup(slots))
+        return self.copy(slots).get()
 
-    def backup(self, slots: NDArray[np.int64]) -> Backup:
-        """Queue a copy of the states in `slots` [N] to another place on the device.
+    def copy(self, slots: NDArray[np.int64]) -> RowCopy:
+        """Queue a copy of the states in `slots` [N] to the host, as they are after all runs so far.
 
-        It is there by the next `wait`, and belongs to the caller until the next backup.
+        Runs go on meanwhile: the rows are gathered on the device, and leave it beside them.
         """
+        copy = self.backup(slots)
+        copy.fetch()
+        return copy
+
+    def backup(self, slots: NDArray[np.int64]) -> RowCopy:
+        """Queue a copy of the states in `slots` [N] to another place on the device."""
         parts = []
         with self._memory.gate.shared():
-            for place, (first, last) in enumerate(_parts(len(slots))):
-                exchange = self._read_exchange(_rounded(last - first), place)
-                there = exchange.views[0][rows_of.SLOTS]
+            for first, last in _parts(len(slots)):
+                buffer = self._out.take(_rounded(last - first))
+                there = buffer.inputs[rows_of.SLOTS]
                 there[: last - first] = slots[first:last]
                 there[last - first :] = 0
-                exchange.queue(exchange.inbox, None)
-                parts.append((exchange, first, last))
-        return Backup(slots, tuple(parts))
-
-    def download(self, backup: Backup) -> dict[str, NDArray[np.generic]]:
-        """Return the states of a backup, each `[N, *shape]`, on the host."""
-        rows = {
-            state.name: np.empty((len(backup.slots), *state.shape), state.dtype)
-            for state in self._states
-        }
-        for exchange, first, last in backup.parts:
-            with self._memory.gate.shared():
-                exchange.queue_download(exchange.outbox)
-                self._memory.wait()
-                views = exchange.views[1]
-            for name, values in rows.items():
-                values[first:last] = views[rows_of.ROWS + name][: last - first]
-        return rows
+                buffer.gather()
+                parts.append((buffer, first, last))
+        return RowCopy(self._states, len(slots), parts, self._memory, self._out)
 
     def write(self, slots: NDArray[np.int64], rows: Arrays) -> None:
-        """Put `rows`, each `[N, *shape]`, into `slots` [N]."""
-        for first, last in _parts(len(slots)):
-            with self._memory.gate.shared():
-                exchange = self._write_exchange(_rounded(last - first))
-                views = exchange.views[0]
-                views[rows_of.SLOTS][: last - first, 0] = slots[first:last]
-                views[rows_of.SLOTS][last - first :, 0] = 0
+        """Put `rows`, each `[N, *shape]`, into `slots` [N], behind all runs so far."""
+        with self._memory.gate.shared():
+            for first, last in _parts(len(slots)):
+                buffer = self._in.take(_rounded(last - first))
+                buffer.inputs[rows_of.SLOTS][: last - first, 0] = slots[first:last]
+                buffer.inputs[rows_of.SLOTS][last - first :, 0] = 0
                 for state in self._states:
-                    views[rows_of.ROWS + state.name][: last - first] = rows[state.name][first:last]
-                exchange.queue(exchange.inbox, None)
-                self._memory.wait()
+                    there = buffer.inputs[rows_of.ROWS + state.name]
+                    there[: last - first] = rows[state.name][first:last]
+                buffer.scatter()
+                self._in.give(buffer)
 
-    def _read_exchange(self, count: int, place: int) -> Exchange:
-        made = self._reads.get((count, place))
-        if made is None:
-            made = self._reads[count, place] = Exchange(
-                self._reader,
-                self._memory,
-                inputs=[Port(rows_of.SLOTS, _SLOTS, (count,))],
-                outputs=self._row_ports(count),
-                held_inputs={rows_of.POOL + name: value for name, value in self.tensors.items()},
-                held_outputs={},
-            )
-        return made
+    def _make_reader(self, count: int) -> RowBuffer:
+        exchange = Exchange(
+            self._reader,
+            self._memory,
+            inputs=[Port(rows_of.SLOTS, _SLOTS, (count,))],
+            outputs=self._row_ports(count),
+            held_inputs={rows_of.POOL + name: value for name, value in self.tensors.items()},
+            held_outputs={},
+        )
+        return RowBuffer(exchange, self._memory, count)
 
-    def _write_exchange(self, count: int) -> Exchange:
-        made = self._writes.get(count)
-        if made is None:
-            made = self._writes[count] = Exchange(
-                self._writer,
-                self._memory,
-                inputs=[Port(rows_of.SLOTS, _SLOTS, (count, 1)), *self._row_ports(count)],
-                outputs=[],
-                held_inputs={rows_of.POOL + name: value for name, value in self.tensors.items()},
-                held_outputs={rows_of.OUT + name: value for name, value in self.tensors.items()},
-            )
-        return made
+    def _make_writer(self, count: int) -> RowBuffer:
+        exchange = Exchange(
+            self._writer,
+            self._memory,
+            inputs=[Port(rows_of.SLOTS, _SLOTS, (count, 1)), *self._row_ports(count)],
+            outputs=[],
+            held_inputs={rows_of.POOL + name: value for name, value in self.tensors.items()},
+            held_outputs={rows_of.OUT + name: value for name, value in self.tensors.items()},
+        )
+        return RowBuffer(exchange, self._memory, count)
 
     def _row_ports(self, count: int) -> list[Port]:
         return [Port(rows_of.ROWS + s.name, s.dtype, (count, *s.shape)) for s in self._states]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from carousel_server.runtime.ondevice.layout import Layout, Port
-from carousel_server.runtime.ondevice.memory import Bytes, Memory
+from carousel_server.runtime.ondevice.memory import Block, Memory, Stream
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -26,8 +26,9 @@ _RUNS_TO_CAPTURE = 3
 class Exchange:
     """Inputs and outputs of runs of one session, at fixed addresses on the device.
 
-    What goes in lies in one block, and what comes out in another, so that a run costs one copy
-    each way, however many tensors it has. `held` tensors stay on the device between runs.
+    What goes in lies in one block, `there`, and what comes out in another, `back`, so that a run
+    costs one copy each way, however many tensors it has. `held` tensors stay on the device between
+    runs.
     """
 
     def __init__(
@@ -39,7 +40,6 @@ class Exchange:
         outputs: Sequence[Port],
         held_inputs: Mapping[str, ort.OrtValue],
         held_outputs: Mapping[str, ort.OrtValue],
-        host_inputs: Mapping[str, NDArray[np.generic]] | None = None,
         graph: int = NOT_CAPTURED,
         crossing: bool = False,
     ) -> None:
@@ -52,100 +52,75 @@ class Exchange:
             outputs: what is packed into the block that comes out.
             held_inputs: tensors that are there already, by the input's name.
             held_outputs: tensors to write to, by the output's name.
-            host_inputs: arrays that the graph reads on the host, by the input's name.
             graph: the number of the captured graph; each number has its own exchange.
             crossing: whether nodes elsewhere than on the device may read its inputs.
 
         """
         self.inputs, self.outputs = Layout.of(inputs), Layout.of(outputs)
         self._session, self._memory = session, memory
-        self._in = memory.block(self.inputs.nbytes)
-        self._out = memory.block(self.outputs.nbytes)
-        self._inbox: Bytes | None = None
-        self._outbox: Bytes | None = None
-        self._views: tuple[Arrays, Arrays] | None = None
+        self.there: Block = memory.block(self.inputs.nbytes)
+        self.back: Block = memory.block(self.outputs.nbytes)
         self._binding = session.io_binding()
         self._options = ort.RunOptions()
         self._options.add_run_config_entry(_NO_WAIT, "1")
         self._options.add_run_config_entry(_GRAPH, str(graph))
         self._held_inputs, self._held_outputs = dict(held_inputs), dict(held_outputs)
-        self._host_inputs, self._crossing = dict(host_inputs or {}), crossing
+        self._crossing = crossing
         self._bind_inputs()
         self._bind_outputs()
 
     @property
     def nbytes(self) -> int:
         """Bytes that the blocks take on the device."""
-        return self._in.nbytes + self._out.nbytes
+        return self.there.nbytes + self.back.nbytes
 
-    @property
-    def inbox(self) -> Bytes:
-        """Staging for one run's inputs; what it holds is what was put there last."""
-        if self._inbox is None:
-            self._inbox = self._memory.staging(self.inputs.nbytes)
-        return self._inbox
+    def launch(self, on_host: Arrays | None = None) -> None:
+        """Queue a run of what is in `there` by then; what comes out is in `back`.
 
-    @property
-    def outbox(self) -> Bytes:
-        """Staging for one run's outputs."""
-        if self._outbox is None:
-            self._outbox = self._memory.staging(self.outputs.nbytes)
-        return self._outbox
-
-    @property
-    def views(self) -> tuple[Arrays, Arrays]:
-        """The tensors in `inbox` and `outbox`, by name."""
-        if self._views is None:
-            self._views = (self.inputs.views(self.inbox), self.outputs.views(self.outbox))
-        return self._views
-
-    def queue(self, staged_in: Bytes, staged_out: Bytes | None) -> None:
-        """Queue a copy in, a run, and a copy out; None: what came out stays on the device.
-
-        Both are as long as the layouts say, and belong to the exchange until all is done.
+        `on_host` are inputs that the graph reads on the host; they are nobody else's from now on.
         """
-        self._memory.upload(staged_in, self._in)
-        # What is read elsewhere than where it is, ONNX Runtime copies when it is bound, and not
-        # when it runs.
-        if self._crossing:
-            self._memory.wait()
-            self._bind_inputs()
-        else:
-            self._bind_host_inputs()
-        self._session.run_with_iobinding(self._binding, self._options)
-        if staged_out is not None:
-            self.queue_download(staged_out)
 
-    def queue_download(self, staged_out: Bytes) -> None:
-        """Queue a copy of what the last run left on the device."""
-        self._memory.download(self._out, staged_out)
+        def run() -> None:
+            # What is read elsewhere than where it is, ONNX Runtime copies when it is bound, and
+            # not when it runs.
+            if self._crossing:
+                self._memory.wait_for_all()
+                self._bind_inputs()
+            self._bind_on_host(on_host or {})
+            self._session.run_with_iobinding(self._binding, self._options)
 
-    def capture(self, staged_in: Bytes) -> None:
+        self._memory.launch(run)
+
+    def capture(self, fill: Callable[[Arrays], None]) -> None:
         """Run as often as a capture takes, with inputs that speak of scratch alone."""
         with self._memory.gate.alone():
+            staged = self._memory.staging(self.inputs.nbytes)
+            fill(self.inputs.views(staged))
+            self._memory.wait_for_all()
+            self._memory.upload(staged, self.there, Stream.COMPUTE)
             for _ in range(_RUNS_TO_CAPTURE):
-                self.queue(staged_in, None)
-            self._memory.wait()
+                self.launch()
+            self._memory.wait_for_all()
 
     def _bind_inputs(self) -> None:
         device = self._memory.device
         for port, offset in zip(self.inputs.ports, self.inputs.offsets, strict=True):
-            address, kind = self._in.address + offset, port.dtype.type
+            address, kind = self.there.address + offset, port.dtype.type
             self._binding.bind_input(
                 port.name, device.kind, device.index, kind, port.shape, address
             )
         for name, value in self._held_inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        self._bind_host_inputs()
 
-    def _bind_host_inputs(self) -> None:
-        for name, array in self._host_inputs.items():
+    def _bind_on_host(self, arrays: Arrays) -> None:
+        # A node on the device may read them too: binding copies them there.
+        for name, array in arrays.items():
             self._binding.bind_cpu_input(name, array)
 
     def _bind_outputs(self) -> None:
         device = self._memory.device
         for port, offset in zip(self.outputs.ports, self.outputs.offsets, strict=True):
-            address, kind = self._out.address + offset, port.dtype.type
+            address, kind = self.back.address + offset, port.dtype.type
             self._binding.bind_output(
                 port.name, device.kind, device.index, kind, port.shape, address
             )

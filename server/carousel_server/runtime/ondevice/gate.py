@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 
 class Gate:
@@ -18,21 +18,25 @@ class Gate:
         self._changed = threading.Condition()
         self._inside = 0
         self._waiting = 0  # captures that want to be alone, or are
+        self._shared = _Shared(self)
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> AbstractContextManager[None]:
         """Go in beside others, behind captures that wait: runs that overlap would never end."""
+        return self._shared
+
+    def enter(self) -> None:
+        """Go in as `shared` does."""
         with self._changed:
             while self._waiting:
                 self._changed.wait()
             self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                if not self._inside:
-                    self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Go out again."""
+        with self._changed:
+            self._inside -= 1
+            if not self._inside:
+                self._changed.notify_all()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -45,3 +49,16 @@ class Gate:
             finally:
                 self._waiting -= 1
                 self._changed.notify_all()
+
+
+class _Shared(AbstractContextManager[None]):
+    """Goes in and out; ticks do so several times, and a generator would cost them more."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def __enter__(self) -> None:
+        self._gate.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.leave()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from carousel_server.runtime import poolgraph
 from carousel_server.runtime.ondevice import buckets
 from carousel_server.runtime.ondevice.devicepool import DevicePool
 from carousel_server.runtime.ondevice.exchange import Exchange
-from carousel_server.runtime.ondevice.memory import Bytes, Memory
+from carousel_server.runtime.ondevice.lanes import Lane, Lanes
+from carousel_server.runtime.ondevice.rowcopy import RowCopy
+from carousel_server.runtime.ondevice.underway import Outcome, Restoring, UnderWay
 from carousel_server.runtime.session import RUNTIME_ERRORS, first_line
 from carousel_server.spec import ModelSpec
 
@@ -64,7 +67,7 @@ class Steps:
         self,
         spec: ModelSpec,
         pool: DevicePool,
-        memory: Memory,
+        lanes: Lanes,
         *,
         exchange: Callable[[int], Exchange],
         costs: Mapping[int, float],
@@ -74,20 +77,19 @@ class Steps:
         Args:
             spec: the step form's.
             pool: where the states are.
-            memory: where the tensors are.
+            lanes: how ticks go there and come back.
             exchange: makes the runs of a bucket.
             costs: the buckets, and what a run of each costs, in any unit.
 
         """
         self.counts = Counts()
         self.spec = spec
-        self._spec, self._pool, self._memory = spec, pool, memory
+        self._spec, self._pool, self._lanes = spec, pool, lanes
         self._make = exchange
         self._costs = dict(costs)
         self._exchanges: dict[int, Exchange] = {}
         # A captured graph is known to the thread that captured it, and to no other.
         self._captured: set[tuple[int, int]] = set()
-        self._inbox, self._outbox = _Staging(memory), _Staging(memory)
 
     @property
     def sizes(self) -> list[int]:
@@ -108,34 +110,37 @@ class Steps:
         """Take other costs for the same buckets."""
         self._costs = {size: costs[size] for size in self._costs}
 
-    def run(
-        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
-    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
+    def run(self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays) -> Outcome:
         """Advance the states in `slots` [B] by `lengths` [B] steps; as `Runner.run` says.
 
         Raises what ONNX Runtime and the device raise: no state has been changed then.
         """
+        return self.start(slots, lengths, inputs).finish()
+
+    def start(
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
+    ) -> UnderWay:
+        """Queue such a run."""
         if int(lengths.max()) == 1:
             sizes = buckets.cover(len(slots), self._costs)
             if len(sizes) == 1:
-                return self._run_one(self.prepare(sizes[0]), slots, inputs)
+                return self._start_one(self.prepare(sizes[0]), slots, inputs)
         order = np.argsort(-lengths, kind="stable")
         active = buckets.active_rows(lengths)
         launches = list(plan(active.tolist(), self._costs))
         for size in {launch.bucket for launch in launches}:
             self.prepare(size)
+        if len(launches) == 1:
+            lane = self._send(launches, order, slots, inputs)
+            return UnderWay(self._lanes, lane, self._collector(launches, order, inputs))
         # One launch writes all or nothing; of several, the first ones could stand alone.
-        backup = self._pool.backup(slots) if len(launches) > 1 else None
+        restore = partial(self._restore, slots, self._pool.backup(slots))
         try:
-            outputs, bad = self._run(launches, order, slots, inputs)
+            lane = self._send(launches, order, slots, inputs)
         except RUNTIME_ERRORS:
-            if backup is not None:
-                self._pool.write(slots, self._pool.download(backup))
+            restore(None)
             raise
-        if backup is not None and bad.any():
-            before = self._pool.download(backup)
-            self._pool.write(slots[bad], {name: rows[bad] for name, rows in before.items()})
-        return outputs, bad
+        return Restoring(self._lanes, lane, self._collector(launches, order, inputs), restore)
 
     def exchange(self, size: int) -> Exchange:
         """Return the runs of a bucket, whether they are captured or not."""
@@ -156,64 +161,64 @@ class Steps:
     def _capture(self, size: int, made: Exchange) -> None:
         key = (threading.get_ident(), size)
         if key not in self._captured:
-            with self._memory.gate.shared():
-                views = made.views[0]
-            views[poolgraph.SLOTS][...] = 0
-            for spec in self._spec.inputs:
-                views[spec.name][...] = spec.harmless
-            made.capture(made.inbox)
+
+            def scratch(there: Arrays) -> None:
+                there[poolgraph.SLOTS][...] = 0
+                for spec in self._spec.inputs:
+                    there[spec.name][...] = spec.harmless
+
+            made.capture(scratch)
             self._captured.add(key)
             self.counts.captures += 1
 
-    def _run_one(
-        self, exchange: Exchange, slots: NDArray[np.int64], inputs: Arrays
-    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
-        """Make one launch of all rows as they are: what most ticks are, with nothing to sort."""
-        rows, timed = len(slots), self._spec.time_axis
-        there, back = exchange.views
-        _fill(there[poolgraph.SLOTS], slots, np.zeros((), np.int64))
-        for spec in self._spec.inputs:
-            given = inputs[spec.name][0] if timed else inputs[spec.name]
-            _fill(there[spec.name][0] if timed else there[spec.name], given, given[0])
-        with self._memory.gate.shared():
-            self._memory.start_clock()
-            try:
-                exchange.queue(exchange.inbox, exchange.outbox)
-            finally:
-                self._memory.stop_clock()
-                self._memory.wait()
-        self.counts.replays += 1
-        outputs = {
-            spec.name: (back[spec.name][:, :rows] if timed else back[spec.name][:rows]).copy()
-            for spec in self._spec.outputs
-        }
-        return outputs, back[poolgraph.BAD][:rows, 0].astype(np.bool_)
+    def _start_one(self, exchange: Exchange, slots: NDArray[np.int64], inputs: Arrays) -> UnderWay:
+        """Queue one launch of all rows as they are: what most ticks are, with nothing to sort."""
+        rows, timed, spec = len(slots), self._spec.time_axis, self._spec
 
-    def _run(
+        def fill(_: int, there: Arrays) -> None:
+            _fill(there[poolgraph.SLOTS], slots, np.zeros((), np.int64))
+            for tensor in spec.inputs:
+                given = inputs[tensor.name][0] if timed else inputs[tensor.name]
+                _fill(there[tensor.name][0] if timed else there[tensor.name], given, given[0])
+
+        def collect(came: Sequence[Arrays]) -> Outcome:
+            back = came[0]
+            outputs = {
+                tensor.name: (
+                    back[tensor.name][:, :rows] if timed else back[tensor.name][:rows]
+                ).copy()
+                for tensor in spec.outputs
+            }
+            return outputs, back[poolgraph.BAD][:rows, 0].astype(np.bool_)
+
+        lane = self._lanes.send([exchange], fill)
+        self.counts.replays += 1
+        return UnderWay(self._lanes, lane, collect)
+
+    def _send(
         self,
         launches: Sequence[Launch],
         order: NDArray[np.int64],
         slots: NDArray[np.int64],
         inputs: Arrays,
-    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
-        exchanges = [self._exchanges[launch.bucket] for launch in launches]
-        with self._memory.gate.shared():
-            staged_in = self._inbox.cut([e.inputs.nbytes for e in exchanges])
-            staged_out = self._outbox.cut([e.outputs.nbytes for e in exchanges])
-            self._memory.start_clock()
-            try:
-                for launch, exchange, there, back in zip(
-                    launches, exchanges, staged_in, staged_out, strict=True
-                ):
-                    rows = order[launch.first : launch.last]
-                    self._fill_launch(exchange.inputs.views(there), launch, rows, slots, inputs)
-                    exchange.queue(there, back)
-            finally:
-                # What was queued is still reading and writing the staging.
-                self._memory.stop_clock()
-                self._memory.wait()
+    ) -> Lane:
+        def fill(number: int, there: Arrays) -> None:
+            launch = launches[number]
+            self._fill_launch(there, launch, order[launch.first : launch.last], slots, inputs)
+
+        lane = self._lanes.send([self._exchanges[each.bucket] for each in launches], fill)
         self.counts.replays += len(launches)
-        return self._collect(launches, exchanges, staged_out, order, inputs)
+        return lane
+
+    def _restore(
+        self, slots: NDArray[np.int64], backup: RowCopy, rows: NDArray[np.bool_] | None
+    ) -> None:
+        """Put back the states that were in `slots` [B], in some of the rows; None: in all."""
+        before = backup.get()
+        if rows is None:
+            self._pool.write(slots, before)
+        else:
+            self._pool.write(slots[rows], {name: value[rows] for name, value in before.items()})
 
     def _fill_launch(
         self,
@@ -230,28 +235,27 @@ class Steps:
             # Padding too must be what the model may be given.
             _fill(views[spec.name][0] if timed else views[spec.name], given[rows], given[rows[0]])
 
-    def _collect(
-        self,
-        launches: Sequence[Launch],
-        exchanges: Sequence[Exchange],
-        staged: Sequence[Bytes],
-        order: NDArray[np.int64],
-        inputs: Arrays,
-    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
+    def _collector(
+        self, launches: Sequence[Launch], order: NDArray[np.int64], inputs: Arrays
+    ) -> Callable[[Sequence[Arrays]], Outcome]:
+        """Return what puts the launches' outputs, padding and all, back into the rows' order."""
         timed = self._spec.time_axis
         lead = next(iter(inputs.values())).shape[: 1 + timed]  # (T, B) or (B,)
-        outputs = {s.name: np.zeros((*lead, *s.shape), s.dtype) for s in self._spec.outputs}
-        bad = np.zeros(len(order), np.bool_)
-        for launch, exchange, back in zip(launches, exchanges, staged, strict=True):
-            rows = order[launch.first : launch.last]
-            views = exchange.outputs.views(back)
-            bad[rows] |= views[poolgraph.BAD][: len(rows), 0].astype(np.bool_)
-            for name, values in outputs.items():
-                if timed:
-                    values[launch.time, rows] = views[name][0, : len(rows)]
-                else:
-                    values[rows] = views[name][: len(rows)]
-        return outputs, bad
+
+        def collect(came: Sequence[Arrays]) -> Outcome:
+            outputs = {s.name: np.zeros((*lead, *s.shape), s.dtype) for s in self._spec.outputs}
+            bad = np.zeros(len(order), np.bool_)
+            for launch, back in zip(launches, came, strict=True):
+                rows = order[launch.first : launch.last]
+                bad[rows] |= back[poolgraph.BAD][: len(rows), 0].astype(np.bool_)
+                for name, values in outputs.items():
+                    if timed:
+                        values[launch.time, rows] = back[name][0, : len(rows)]
+                    else:
+                        values[rows] = back[name][: len(rows)]
+            return outputs, bad
+
+        return collect
 
 
 def _fill(
@@ -261,19 +265,3 @@ def _fill(
     there[: len(rows)] = rows
     if len(rows) < len(there):
         there[len(rows) :] = padding
-
-
-class _Staging:
-    """Bytes on the host that grow to what a tick needs, and are used again by the next one."""
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self._bytes: Bytes = np.zeros(0, np.uint8)
-
-    def cut(self, sizes: Sequence[int]) -> list[Bytes]:
-        """Return a piece of each of the sizes."""
-        needed = sum(sizes)
-        if needed > len(self._bytes):
-            self._bytes = self._memory.staging(max(needed, 2 * len(self._bytes)))
-        ends = np.cumsum(sizes).tolist()
-        return [self._bytes[end - size : end] for size, end in zip(sizes, ends, strict=True)]

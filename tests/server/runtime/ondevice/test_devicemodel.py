@@ -41,7 +41,7 @@ def test_a_backup_is_what_was_there(tmp_path):
     model.write(slots, {"s": np.arange(9, dtype=np.float32).reshape(3, 3)})
     backup = model.pool.backup(slots)
     model.write(slots, {"s": np.zeros((3, 3), np.float32)})
-    np.testing.assert_array_equal(model.pool.download(backup)["s"].ravel(), np.arange(9))
+    np.testing.assert_array_equal(backup.get()["s"].ravel(), np.arange(9))
 
 
 def test_the_server_can_load_it(tmp_path):

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
 
 from carousel_server.errors import RunError
+from carousel_server.runtime import poolgraph
 from carousel_server.runtime.ondevice.exchange import Exchange
 from carousel_server.runtime.ondevice.steps import Launch, plan
 from tests.support import models
 from tests.support.guards import context
 from tests.support.loaded import load
 from tests.support.ondevice import always_by_steps, inputs, open_on_device
-from tests.support.recurrent import CELLS, cell
+from tests.support.recurrent import CELLS, cell, growing
 
 SLOTS = 12
 
@@ -105,17 +105,6 @@ def test_finished_rows_stay_untouched_to_the_bit(tmp_path):
         assert not after["h0"][slot - 1].any()
 
 
-def growing():
-    """Return a model whose h is x + 1e20 h, in the first of its places: infinite at the third 1."""
-    made = cell("rnn-relu")
-    weights = {"W0": np.zeros((1, 8, 3)), "R0": np.eye(8)[None] * 1e20, "B0": np.zeros((1, 16))}
-    weights["W0"][0, 0, 0] = 1
-    for tensor in made.graph.initializer:
-        if tensor.name in weights:
-            tensor.CopyFrom(numpy_helper.from_array(np.float32(weights[tensor.name]), tensor.name))
-    return made
-
-
 def test_a_row_that_overflows_half_way_has_its_old_state(tmp_path):
     """Earlier steps of its piece were written by then."""
     ours, ordinary = pair(tmp_path, growing())
@@ -135,14 +124,15 @@ def test_a_row_that_overflows_half_way_has_its_old_state(tmp_path):
 
 def failing_at(call: int):
     """Have the device fail at some run of many, as one that is out of memory does."""
-    queue, calls = Exchange.queue, iter(range(1000))
+    launch, calls = Exchange.launch, iter(range(1000))
 
-    def failing(self, staged_in, staged_out):
-        if staged_out is not None and next(calls) == call:
+    def failing(self, on_host=None):
+        steps = any(port.name == poolgraph.BAD for port in self.outputs.ports)
+        if steps and next(calls) == call:
             raise RuntimeError("out of memory")
-        queue(self, staged_in, staged_out)
+        launch(self, on_host)
 
-    return patch.object(Exchange, "queue", failing)
+    return patch.object(Exchange, "launch", failing)
 
 
 @pytest.mark.parametrize("call", range(5))

@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 # enum cudaMemcpyKind
-_TO_DEVICE, _TO_HOST = 1, 2
+_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
 # cudaStreamNonBlocking: not to wait for, nor hold up, the default stream.
 _NON_BLOCKING = 1
+# cudaEventDefault; cudaEventDisableTiming, with which it costs least to wait for
+_TIMED, _UNTIMED = 0, 2
 # cudaHostAllocDefault
 _PINNED = 0
+# cudaErrorNotReady: no error, but the answer to a question
+_NOT_READY = 600
 
 # sizeof(cudaDeviceProp) is about 1 KiB; its first member is `char name[256]`.
 _PROPERTIES_BYTES, _NAME_BYTES = 16_384, 256
@@ -36,9 +40,12 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cudaStreamCreateWithFlags": (POINTER(c_void_p), c_uint),
     "cudaStreamDestroy": (c_void_p,),
     "cudaStreamSynchronize": (c_void_p,),
-    "cudaEventCreate": (POINTER(c_void_p),),
+    "cudaStreamWaitEvent": (c_void_p, c_void_p, c_uint),
+    "cudaEventCreateWithFlags": (POINTER(c_void_p), c_uint),
     "cudaEventDestroy": (c_void_p,),
     "cudaEventRecord": (c_void_p, c_void_p),
+    "cudaEventQuery": (c_void_p,),
+    "cudaEventSynchronize": (c_void_p,),
     "cudaEventElapsedTime": (POINTER(c_float), c_void_p, c_void_p),
 }
 
@@ -105,6 +112,10 @@ class Cudart:
         """Queue a copy of bytes from an address on the device."""
         self._call("cudaMemcpyAsync", target.ctypes.data, source, target.nbytes, _TO_HOST, stream)
 
+    def move(self, source: int, target: int, nbytes: int, stream: int) -> None:
+        """Queue a copy of bytes between addresses on the device."""
+        self._call("cudaMemcpyAsync", target, source, nbytes, _ON_DEVICE, stream)
+
     def stream(self) -> int:
         """Return a new stream."""
         return self._new("cudaStreamCreateWithFlags", c_uint(_NON_BLOCKING))
@@ -117,20 +128,35 @@ class Cudart:
         """Return when all that is queued on a stream is done."""
         self._call("cudaStreamSynchronize", stream)
 
-    def event(self) -> int:
-        """Return a new event, which notes a time on the device."""
-        return self._new("cudaEventCreate")
+    def hold(self, stream: int, event: int) -> None:
+        """Have a stream wait for an event as it was recorded last."""
+        self._call("cudaStreamWaitEvent", stream, event, 0)
+
+    def event(self, *, timed: bool) -> int:
+        """Return a new event; `timed`: it notes a time on the device."""
+        return self._new("cudaEventCreateWithFlags", c_uint(_TIMED if timed else _UNTIMED))
 
     def destroy_event(self, event: int) -> None:
         """End an event."""
         self._call("cudaEventDestroy", event)
 
     def record(self, event: int, stream: int) -> None:
-        """Queue the noting of a time."""
+        """Put an event behind all that is queued on a stream."""
         self._call("cudaEventRecord", event, stream)
 
+    def passed(self, event: int) -> bool:
+        """Return whether all is done that an event stands behind."""
+        code = self._library.cudaEventQuery(event)
+        if code != _NOT_READY:
+            self._check("cudaEventQuery", code)
+        return bool(code != _NOT_READY)
+
+    def wait_for(self, event: int) -> None:
+        """Return when all is done that an event stands behind."""
+        self._call("cudaEventSynchronize", event)
+
     def seconds_between(self, first: int, last: int) -> float:
-        """Return the time between two events, both of which are done."""
+        """Return the time between two timed events, both of which are passed."""
         milliseconds = c_float()
         self._call("cudaEventElapsedTime", byref(milliseconds), first, last)
         return milliseconds.value / 1000
@@ -144,7 +170,9 @@ class Cudart:
         return made.value
 
     def _call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._library, name)(*arguments)
+        self._check(name, getattr(self._library, name)(*arguments))
+
+    def _check(self, name: str, code: int) -> None:
         if code:
             text = self._library.cudaGetErrorString(code)
             raise CudaError(f"{name}: {text.decode() if text else 'unknown'} ({code})")

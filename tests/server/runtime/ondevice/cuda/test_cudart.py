@@ -50,11 +50,34 @@ def test_copies_are_queued(library, cudart):
 
 
 def test_time_is_the_devices(cudart):
-    stream, first, last = cudart.stream(), cudart.event(), cudart.event()
+    stream, first, last = cudart.stream(), cudart.event(timed=True), cudart.event(timed=True)
     cudart.record(first, stream)
     cudart.record(last, stream)
     cudart.wait(stream)
     assert cudart.seconds_between(first, last) == pytest.approx(0.25)
+
+
+def test_a_stream_waits_for_another_ones_event(cudart):
+    one, other, event = cudart.stream(), cudart.stream(), cudart.event(timed=False)
+    source, between, back = (np.zeros(4, np.uint8) for _ in range(3))
+    source[:] = 7
+    cudart.upload(source, between.ctypes.data, one)
+    cudart.record(event, one)
+    cudart.hold(other, event)
+    cudart.move(between.ctypes.data, back.ctypes.data, 4, other)
+    assert not cudart.passed(event)
+    cudart.wait(other)
+    assert back.tolist() == [7] * 4
+    assert cudart.passed(event)
+    cudart.wait_for(event)
+
+
+def test_a_question_is_no_error_but_may_meet_one(library, cudart):
+    event = cudart.event(timed=False)
+    assert cudart.passed(event), "nothing was recorded"
+    library.fails["cudaEventQuery"] = 700
+    with pytest.raises(CudaError, match=r"cudaEventQuery: invalid argument \(700\)"):
+        cudart.passed(event)
 
 
 def test_memory(library, cudart):

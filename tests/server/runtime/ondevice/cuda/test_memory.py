@@ -12,7 +12,7 @@ import pytest
 from carousel_server.runtime.device import Device
 from carousel_server.runtime.ondevice.cuda.cudart import Cudart
 from carousel_server.runtime.ondevice.cuda.memory import CudaMemory
-from carousel_server.runtime.ondevice.memory import Block, HostMemory, Room
+from carousel_server.runtime.ondevice.memory import Block, HostMemory, Room, Stream
 from tests.support.fakecuda import OK, FakeCudart
 from tests.support.loaded import load
 from tests.support.ondevice import always_by_steps, inputs, open_on_device
@@ -38,7 +38,7 @@ def test_the_provider_works_on_this_memorys_stream(library):
     memory = memory_on(library)
     assert memory.provider_options(capture=True) == {
         "device_id": "0",
-        "user_compute_stream": str(memory.stream),
+        "user_compute_stream": str(memory._streams[Stream.COMPUTE]),
         "enable_cuda_graph": "1",
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
@@ -71,11 +71,11 @@ def test_staging_is_pinned_and_given_back(library):
 def test_copies_go_through_the_stream_and_are_counted(library):
     memory, there = memory_on(library), block(16)
     source, back = memory.staging(16), memory.staging(8)
-    memory.upload(source, there)
+    memory.upload(source, there, Stream.COMPUTE)
     source[:] = np.arange(16)
-    memory.download(there, back)
+    memory.download(there, back, Stream.COMPUTE)
     assert not back.any()
-    memory.wait()
+    memory.wait_for_all()
     assert back.tolist() == list(range(8))
     traffic = memory.traffic
     assert (traffic.copies_in, traffic.bytes_in) == (1, 16)
@@ -84,18 +84,38 @@ def test_copies_go_through_the_stream_and_are_counted(library):
 
 def test_nothing_is_no_copy(library):
     memory = memory_on(library)
-    memory.upload(memory.staging(0), block(1))
-    memory.download(block(1), memory.staging(0))
+    memory.upload(memory.staging(0), block(1), Stream.COMPUTE)
+    memory.download(block(1), memory.staging(0), Stream.COMPUTE)
     assert "cudaMemcpyAsync" not in library.calls
     assert memory.traffic.copies_in == memory.traffic.copies_out == 0
 
 
 def test_the_clock(library):
     memory = memory_on(library)
-    memory.start_clock()
-    memory.stop_clock()
-    memory.wait()
-    assert memory.clocked() == pytest.approx(0.25)
+    first, last = memory.event(timed=True), memory.event(timed=True)
+    memory.record(first, Stream.COMPUTE)
+    memory.record(last, Stream.COMPUTE)
+    memory.wait(last)
+    assert memory.seconds(first, last) == pytest.approx(0.25)
+
+
+def test_streams_go_on_beside_each_other_but_for_what_they_wait_for(library):
+    memory, there, other = memory_on(library), block(4), block(4)
+    source, back = memory.staging(4), memory.staging(4)
+    source[:] = [1, 2, 3, 4]
+    arrived, ran, done = (memory.event() for _ in range(3))
+    memory.upload(source, there, Stream.INWARD)
+    memory.record(arrived, Stream.INWARD)
+    memory.hold(Stream.COMPUTE, arrived)
+    memory.move(there, other)
+    memory.record(ran, Stream.COMPUTE)
+    memory.hold(Stream.OUTWARD, ran)
+    memory.download(other, back, Stream.OUTWARD)
+    memory.record(done, Stream.OUTWARD)
+    assert not memory.passed(done)
+    memory.wait(done)
+    assert memory.passed(arrived)
+    assert back.tolist() == [1, 2, 3, 4]
 
 
 def test_room_and_name(library):
@@ -107,9 +127,9 @@ def test_room_and_name(library):
 def test_each_thread_works_on_this_gpu(library):
     memory = memory_on(library)
     library.calls.clear()
-    memory.start_clock()
+    memory.event()
     assert "cudaSetDevice" not in library.calls, "this one does already"
-    thread = threading.Thread(target=memory.start_clock)
+    thread = threading.Thread(target=memory.event)
     thread.start()
     thread.join()
     assert library.calls.count("cudaSetDevice") == 1
@@ -117,6 +137,12 @@ def test_each_thread_works_on_this_gpu(library):
 
 def test_streams_and_events_end_with_it(library):
     memory = memory_on(library)
+    event = memory.event()
+    assert len(library.streams) == len(Stream)
+    assert len(library.events) == 1
+    del event
+    gc.collect()
+    assert not library.events
     del memory
     gc.collect()
     assert not library.streams
@@ -127,7 +153,7 @@ def test_models_on_one_gpu_share_its_gate(library):
     device = Device("cuda", 0)
     one, other = (CudaMemory(device, math="float32", cudart=Cudart(library)) for _ in range(2))
     assert one.gate is other.gate
-    assert one.stream != other.stream
+    assert not {*one._streams.values()} & {*other._streams.values()}
 
 
 @pytest.mark.parametrize("way", ["upload", "download"])
@@ -136,7 +162,7 @@ def test_a_copy_stays_within_its_block(way):
     small, large = memory.block(4), memory.staging(5)
     pair = (large, small) if way == "upload" else (small, large)
     with pytest.raises(ValueError, match="5 bytes don't fit into a block of 4"):
-        getattr(memory, way)(*pair)
+        getattr(memory, way)(*pair, Stream.COMPUTE)
 
 
 class OnHost(CudaMemory):

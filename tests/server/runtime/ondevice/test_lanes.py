@@ -1,0 +1,166 @@
+"""Ticks, copies and writes that are under way together, on a device that puts everything off."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections import deque
+
+import numpy as np
+import pytest
+
+from carousel_server.runtime.ondevice.memory import Stream
+from tests.support.deferred import DeferredMemory
+from tests.support.loaded import load
+from tests.support.ondevice import always_by_steps, inputs, open_on_device
+from tests.support.recurrent import cell, growing
+
+SLOTS = 24
+
+
+def same(one, other):
+    np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+
+
+class Pair:
+    """A model on such a device, and the ordinary one, which does the same at once."""
+
+    def __init__(self, folder, seed, *, by_steps):
+        made = cell("lstm", layers=2)
+        self.ours = open_on_device(
+            folder, made, slots=SLOTS, memory=DeferredMemory(seed), largest=4
+        )
+        if by_steps:
+            always_by_steps(self.ours)
+        self.ordinary = load(folder, made, slots=SLOTS)
+        self.rng, self.random = np.random.default_rng(seed), random.Random(seed)
+        self.flights, self.copies = deque(), []
+
+    def some(self):
+        """Return slots that no tick is under way for."""
+        flying = [slots for _, slots, *_ in self.flights]
+        free = np.setdiff1d(np.arange(1, SLOTS + 1), np.concatenate([[], *flying]))
+        return self.rng.permutation(free)[: self.rng.integers(1, min(len(free), 7) + 1)]
+
+    def start(self):
+        if len(self.flights) == 3:
+            return
+        slots, longest = self.some(), self.random.choice([1, 1, 3])
+        lengths = self.rng.integers(1, longest + 1, len(slots))
+        lengths[0] = longest
+        values = inputs(self.ours, self.rng, longest, len(slots))
+        wanted = self.ordinary.run(slots, lengths, values)[0]["y"]
+        run = self.ours.start(slots, lengths, values)
+        within = np.arange(longest)[:, None] < lengths
+        values["x"][:] = np.nan  # they were taken over
+        self.flights.append((run, slots, within, wanted))
+
+    def land(self):
+        if self.flights:
+            run, _, within, wanted = self.flights.popleft()
+            outputs, bad = run.finish()
+            assert not bad.any()
+            same(outputs["y"][within], wanted[within])
+
+    def copy(self):
+        slots = self.some()
+        self.copies.append((self.ours.copy(slots), self.ordinary.read(slots)))
+
+    def look(self):
+        if self.copies:
+            copy, wanted = self.copies.pop(self.random.randrange(len(self.copies)))
+            for name, value in wanted.items():
+                same(copy.get()[name], value)
+            assert copy.done
+
+    def forget(self):
+        if self.copies:
+            self.copies.pop(self.random.randrange(len(self.copies)))
+            gc.collect()
+
+    def write(self):
+        slots = self.some()
+        states = {
+            s.name: self.rng.normal(size=(len(slots), *s.shape)).astype(s.dtype)
+            for s in self.ours.spec.states
+        }
+        self.ordinary.write(slots, states)
+        self.ours.write(slots, states)
+        for given in states.values():
+            given[:] = np.nan
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("by_steps", [False, True], ids=["whole", "steps"])
+def test_whatever_is_under_way_together_comes_out_as_if_it_were_not(tmp_path, seed, by_steps):
+    pair = Pair(tmp_path, seed, by_steps=by_steps)
+    whatever = [pair.start, pair.start, pair.land, pair.copy, pair.look, pair.forget, pair.write]
+    for _ in range(120):
+        pair.random.choice(whatever)()
+    while pair.flights:
+        pair.land()
+    everything = np.arange(1, SLOTS + 1)
+    states, wanted = pair.ours.read(everything), pair.ordinary.read(everything)
+    for name, value in wanted.items():
+        same(states[name], value)
+    assert pair.ours.overlapped > 5
+
+
+def test_a_tick_is_done_when_it_is(tmp_path):
+    model = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(1))
+    values = inputs(model, np.random.default_rng(0), 1, 2)
+    run = model.start(np.array([1, 2]), np.ones(2, np.int64), values)
+    copy = model.copy(np.array([3]))
+    assert model.memory.queued
+    while not (run.done and copy.done):
+        pass
+    assert not model.memory.queued or copy.get() is copy.get()
+    run.finish()
+
+
+def test_a_tick_alone_goes_straight_and_one_behind_it_is_staged(tmp_path):
+    memory = DeferredMemory(2)
+    model = open_on_device(tmp_path, cell("lstm"), memory=memory)
+    values, ones = inputs(model, np.random.default_rng(0), 1, 2), np.ones(2, np.int64)
+    for _ in range(2):  # the first time, buckets are captured
+        model.start(np.array([1, 2]), ones, values).finish()
+    memory.wait_for_all()
+    alone = model.start(np.array([1, 2]), ones, values)
+    assert {stream for stream, queue in memory._queues.items() if queue} == {Stream.COMPUTE}
+    behind = model.start(np.array([3, 4]), ones, values)
+    assert all(memory._queues[stream] for stream in (Stream.INWARD, Stream.OUTWARD))
+    alone.finish()
+    behind.finish()
+    assert model.overlapped == 1
+    model.start(np.array([1, 2]), ones, values).finish()
+    assert model.overlapped == 1
+
+
+def test_a_row_that_overflows_half_way_while_others_run_has_its_old_state(tmp_path):
+    model = always_by_steps(
+        open_on_device(tmp_path, growing(), memory=DeferredMemory(3), largest=2)
+    )
+    before = {"h0": np.zeros((3, 8), np.float32)}
+    before["h0"][:, 3] = 2.0**-80
+    model.write(np.array([2, 5, 6]), before)
+    ones = np.zeros((4, 3, 3), np.float32)
+    ones[:, :, 0] = 1.0
+    run = model.start(np.array([2, 5, 6]), np.array([4, 1, 2]), {"x": ones})
+    other = model.start(np.array([1, 3, 4]), np.array([2, 2, 1]), {"x": ones[:2]})
+    assert run.finish()[1].tolist() == [True, False, False]
+    assert not other.finish()[1].any()
+    states = model.read(np.array([2, 5, 6, 1, 3, 4]))["h0"]
+    assert states[0].tolist() == before["h0"][0].tolist()
+    np.testing.assert_allclose(states[1:, 0], [1, 1e20, 1e20, 1e20, 1], rtol=1e-6)
+
+
+def test_copies_that_nobody_waits_for_are_not_freed_under_way(tmp_path):
+    model = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(4))
+    for _ in range(12):
+        model.copy(np.array([1, 2]))
+    gc.collect()
+    model.memory.wait_for_all()
+    model.copy(np.array([1, 2])).get()
+    gc.collect()
+    kept = model.pool._out._idle[2]
+    assert len(kept) < 12, "what was needed once is not kept"
