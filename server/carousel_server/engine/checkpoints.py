@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_server.engine.columns import IntColumn
-from carousel_server.engine.lot import States
 from carousel_server.engine.residency import Residency
 from carousel_server.engine.table import SessionTable
+from carousel_server.reading import Reading, States
 
 #: In `delivered`: the session's client does not count what was delivered.
 NOT_COUNTED = -1
@@ -60,13 +60,18 @@ class Gathered:
     steps: IntColumn
     delivered: IntColumn
     stored: NDArray[np.bool_]  # whether the store may have had something of theirs before
-    states: States  # [N, ...] each
+    reading: Reading  # [N, ...] each
     mark: str = ""  # keep them as marks of this name, not as checkpoints
 
     @property
     def nbytes(self) -> int:
         """Bytes of all states."""
-        return sum(values.nbytes for values in self.states.values())
+        return self.reading.nbytes
+
+    @property
+    def states(self) -> States:
+        """The states, `[N, ...]` each; it waits till they have come from the device."""
+        return self.reading.get()
 
     @property
     def matters(self) -> bool:
@@ -255,7 +260,7 @@ class Checkpoints:
             steps=table.applied[entries],
             delivered=self.delivered[entries],
             stored=self.stored[entries],
-            states=self._residency.peek(entries),
+            reading=self._residency.peek(entries),
             mark=mark,
         )
 

@@ -57,6 +57,7 @@ class Cohort:
         self.status = np.zeros(rows, np.uint8)
         self.pending = np.arange(rows)  # rows that are not over
         self._over = np.zeros(rows, np.bool_)
+        self._away: NDArray[np.bool_] | None = None  # rows in runs that were begun; None: none
         self.turn = self.pending[:0]  # rows that may run now
         self.faults: Sequence[tuple[int, str]] = ()  # rows whose inputs can't be run, and why
         self.faulty = False  # whether a row has a status before it has run
@@ -69,8 +70,23 @@ class Cohort:
     def ready(self, head: IntColumn) -> IntColumn:
         """Return the rows whose turn it is."""
         rows = self.pending
+        if self._away is not None:
+            rows = rows[~self._away[rows]]
         turn = head[self.entries[rows]] == self.tickets[rows]
         return rows if turn.all() else rows[turn]
+
+    def send_away(self, rows: IntColumn) -> None:
+        """Note that rows are in a run: it is nobody's turn to judge or choose them."""
+        if self._away is None:
+            self._away = np.zeros(self.rows, np.bool_)
+        self._away[rows] = True
+
+    def bring_back(self, rows: IntColumn) -> None:
+        """Note that their run is over."""
+        if self._away is not None:
+            self._away[rows] = False
+            if not self._away.any():
+                self._away = None
 
     def streams(self, rows: IntColumn) -> IntColumn:
         """Return who sent the rows."""

@@ -167,23 +167,27 @@ class Driver:
             self._wake.set()
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait()
-            self._wake.clear()
-            self._working.add(self)
-            while not self._engine.idle and not self._stopping:
-                with self._turn:
-                    try:
-                        # Both threads need the interpreter for the answers of the last turn and
-                        # the plan of the next one. So the loop hears of the answers when the next
-                        # run begins, which needs it not.
-                        self._outbox.extend(self._engine.turn(before_run=self._send_out))
-                    except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
-                        self._working.discard(self)
-                        self._loop.call_soon_threadsafe(self._on_crash, error)
-                        return
-            self._working.discard(self)
+        try:
+            while not self._stopping:
+                self._wake.wait()
+                self._wake.clear()
+                self._working.add(self)
+                while not self._engine.idle and not self._stopping:
+                    # Both threads need the interpreter for the answers of the last turn and the
+                    # plan of the next one. So the loop hears of the answers when the next run
+                    # begins, which needs it not.
+                    self._have_turn(partial(self._engine.turn, before_wait=self._send_out))
+                self._working.discard(self)
+                self._send_out()
+            self._have_turn(self._engine.finish)
             self._send_out()
+        except Exception as error:  # noqa: BLE001 - said on the loop, which ends the server
+            self._working.discard(self)
+            self._loop.call_soon_threadsafe(self._on_crash, error)
+
+    def _have_turn(self, turn: Callable[[], list[Delivery]]) -> None:
+        with self._turn:
+            self._outbox.extend(turn())
 
     def _send_out(self) -> None:
         if self._outbox:

@@ -23,7 +23,7 @@ from carousel_server.engine.calls import Calls
 from carousel_server.engine.change import Change
 from carousel_server.engine.checkpoints import Keeper, NoKeeper
 from carousel_server.engine.cohort import Cohort
-from carousel_server.engine.columns import COUNT, IntColumn, join
+from carousel_server.engine.columns import COUNT, IntColumn
 from carousel_server.engine.controls import Call, Delivery
 from carousel_server.engine.cost import RunCost
 from carousel_server.engine.directory import Directory
@@ -36,7 +36,8 @@ from carousel_server.engine.screening import screen
 from carousel_server.engine.sessions import Sessions
 from carousel_server.engine.solo import Solo, lone_rows
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.tick import run_tick, select
+from carousel_server.engine.tick import select
+from carousel_server.engine.ticks import Ticks
 from carousel_server.errors import CarouselError, RunError
 
 _RETRY_AFTER_MS = 50
@@ -75,15 +76,17 @@ class Engine:
             clock=clock,
             wall_clock=wall_clock,
         )
-        self._runner = runner
         self._observer = observer
         self._strict = limits.saves.strict
         self._held = Holding()
         self._limits = limits
         self._tick_limits = self._limits_of(runner, cost)
         self._solo = Solo(self.sessions.table, runner, self._tick_limits)
+        self._ticks = Ticks(self.sessions.table, self.sessions.residency, observer, clock)
+        self._ticks.change(runner, self._tick_limits)
         self._inbox: deque[StepBatch | Cohort | Call | Change] = deque()
         self._cohorts: list[Cohort] = []
+        self._left = 0  # rows whose turn it was, and that the last tick had no room for
         self._calls = Calls(self.sessions)
         self._backlog = Backlog(limits.queue_rows, limits.queue_bytes)
 
@@ -134,50 +137,56 @@ class Engine:
         """Have another runner take over, behind all that came before. Call on the event loop."""
         self._inbox.append(change)
 
-    def turn(self, before_run: Callable[[], None] = lambda: None) -> list[Delivery]:
+    def turn(self, before_wait: Callable[[], None] = lambda: None) -> list[Delivery]:
         """Do one tick's worth of work, and return what is to be said. One thread at a time.
 
         Args:
-            before_run: called right before the model runs, if it does.
+            before_wait: called right before the model runs, or is waited for, if that is so.
 
         """
         self.sessions.table.now = self.clock()
         deliveries: list[Delivery] = []
+        if self._ticks.under_way:
+            before_wait()
+            if not self._ticks.wait(until=self._next_is_worth_it):
+                self._answer(deliveries, self._ticks.land())
+                return deliveries
         lone = [] if self._cohorts or self._calls or self._strict else lone_rows(self._inbox)
-        if lone and self._step_solo(lone, before_run, deliveries):
+        if lone and self._step_solo(lone, before_wait, deliveries):
             return deliveries
         if not self._goes_alone_soon():
             self._take_in(deliveries)
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
-        entries: IntColumn | None = None
+        self._left = _rows_ready(self._cohorts) - sum(len(pieces.rows) for pieces in chosen)
+        stepped: IntColumn | None = None
         if chosen:
-            # All at once: sessions of one message must not make room for those of another.
-            entries = join([pieces.entries for pieces in chosen])
-            self.sessions.residency.bring(entries)
-            before_run()
-            began = self.clock()
-            report = run_tick(chosen, self.sessions.table, self._runner, self._tick_limits)
-            seconds = self.clock() - began
-            self._observer.ticked(
-                rows=report.rows,
-                steps=report.steps,
-                padded_steps=report.padded_steps,
-                applied=report.applied,
-                seconds=seconds,
-            )
-            for pieces in chosen:
-                if pieces.cohort.timed:
-                    pieces.cohort.ran(pieces.rows, began, seconds)
-            if not self._strict:
-                self.sessions.checkpoints.save_due(entries)
-        self._answer(deliveries, entries)
+            before_wait()
+            stepped = self._ticks.run(chosen)
+        self._answer(deliveries, stepped)
         return deliveries
+
+    def finish(self) -> list[Delivery]:
+        """End the tick that is under way, if one is, and return what is to be said of it."""
+        deliveries: list[Delivery] = []
+        self._answer(deliveries, self._ticks.land())
+        return deliveries
+
+    def _next_is_worth_it(self) -> bool:
+        """Whether enough waits for another tick to begin beside the one under way.
+
+        Calls look at sessions between ticks, when none is under way.
+        """
+        waiting = list(self._inbox)
+        if self._calls or any(isinstance(item, Call | Change) for item in waiting):
+            return False
+        rows = sum(item.rows for item in waiting if isinstance(item, StepBatch | Cohort))
+        return self._ticks.is_worth_it(rows + self._left)
 
     def _step_solo(
         self,
         lone: Sequence[StepBatch],
-        before_run: Callable[[], None],
+        before_wait: Callable[[], None],
         deliveries: list[Delivery],
     ) -> bool:
         """Run the rows that came first by themselves; False: they have to go the way of all."""
@@ -187,7 +196,7 @@ class Engine:
             if batch.delivered:
                 delivered = int.from_bytes(batch.delivered, "little", signed=True)
                 checkpoints.deliver_one(entry, delivered)
-        answers = self._solo.step(batches, entry, before_run) if batches else []
+        answers = self._solo.step(batches, entry, before_wait) if batches else []
         if not answers:
             return False
         if checkpoints.is_due(entry):
@@ -267,8 +276,9 @@ class Engine:
             self.sessions.residency.change(change.runner)
         except Exception as error:  # noqa: BLE001 - the old runner has all states still, and serves on
             return RunError(f"the states can't be moved: {error}")
-        self.spec, self._runner = change.runner.spec, change.runner
+        self.spec = change.runner.spec
         self._tick_limits = self._limits_of(change.runner, change.cost)
+        self._ticks.change(change.runner, self._tick_limits)
         self._solo = Solo(self.sessions.table, change.runner, self._tick_limits)
         return self.sessions.table.open
 
@@ -303,6 +313,8 @@ class Engine:
 
     def _answer(self, deliveries: list[Delivery], stepped: IntColumn | None) -> None:
         """Answer the rows that are over, and forget the cohorts without any other."""
+        if stepped is not None and not self._strict:
+            self.sessions.checkpoints.save_due(stepped)
         answers = [found for cohort in self._cohorts for found in cohort.answers()]
         if self._strict:
             answers = self._hold(answers, stepped)
@@ -332,3 +344,7 @@ class Engine:
             self._observer.answered(self.clock() - batch.arrived)
         for code in set(answer.status) - {RowStatus.OK}:
             self._observer.rejected(RowStatus(code).name, answer.status.count(code))
+
+
+def _rows_ready(cohorts: Sequence[Cohort]) -> int:
+    return sum(len(cohort.turn) for cohort in cohorts)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from carousel_server.engine.columns import Arrays, IntColumn
-from carousel_server.engine.lot import States
 from carousel_server.errors import NoRoom
+from carousel_server.reading import States
 
 _MOST = 16  # a session; each takes as much host memory as a parked state
 

@@ -13,18 +13,20 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel_server.engine.columns import IntColumn
-from carousel_server.engine.lot import ParkingLot, States
+from carousel_server.engine.columns import IntColumn, join
+from carousel_server.engine.lot import ParkingLot
 from carousel_server.engine.observer import Observer
-from carousel_server.engine.runner import Runner
+from carousel_server.engine.runner import Runner, copy_states
 from carousel_server.engine.slots import SlotAllocator
 from carousel_server.engine.table import SessionTable
+from carousel_server.reading import Here, Partly, Reading, States
 
 # So many of the slots, one in sixteen, are emptied at a time: looking for the sessions that were
 # idle longest costs the same for one as for many.
 _SHARE = 16
 # States that change runners go through host memory, so many at a time.
 _MOVED = 4096
+_NOBODY = np.zeros(0, np.int64)
 
 
 class Residency:
@@ -55,14 +57,17 @@ class Residency:
         """Bytes of one session's states."""
         return sum(state.nbytes for state in self.states)
 
-    def bring(self, entries: IntColumn) -> None:
-        """See to it that sessions have slots; each entry once, and no more than there are slots."""
+    def bring(self, entries: IntColumn, beside: IntColumn = _NOBODY) -> None:
+        """See to it that sessions have slots; each entry once, and no more than there are slots.
+
+        Those `beside` keep theirs: they are being stepped.
+        """
         slots = self._table.slot[entries]
         if slots.all():
             return
         absent = entries[slots == 0]
         if len(absent) > self.slots.free:
-            self._make_room(len(absent), keep=slots)
+            self._make_room(len(absent), keep=join([slots, self._table.slot[beside]]))
         fresh = self.slots.take(len(absent))
         self._runner.write(fresh, self._absent(absent))
         if parked := int((self._table.parked[absent] > 0).sum()):
@@ -81,17 +86,16 @@ class Residency:
         self.states = runner.spec.states
         self._initial = {state.name: state.initial for state in runner.spec.states}
 
-    def peek(self, entries: IntColumn) -> dict[str, NDArray[np.generic]]:
+    def peek(self, entries: IntColumn) -> Reading:
         """Return copies of sessions' states, `[N, ...]` each, wherever they lie."""
         slots = self._table.slot[entries]
         live = slots > 0
         if live.all():
-            return self._runner.read(slots)
+            return copy_states(self._runner, slots)
         states = {name: values.copy() for name, values in self._absent(entries).items()}
-        if live.any():
-            for name, values in self._runner.read(slots[live]).items():
-                states[name][live] = values
-        return states
+        if not live.any():
+            return Here(states)
+        return Partly(states, live, copy_states(self._runner, slots[live]))
 
     def park_idle(self, seconds: float) -> int:
         """Park the sessions that did nothing for so long; return how many."""
@@ -104,7 +108,8 @@ class Residency:
         """Put sessions to their initial state, or to `states`, `[N, ...]` by name."""
         self.release(entries)
         if states:
-            self._table.parked[entries] = self.lot.put(self._with_initial(len(entries), states))
+            kept = Here(self._with_initial(len(entries), states))
+            self._table.parked[entries] = self.lot.put(len(entries), kept)
 
     def release(self, entries: IntColumn) -> None:
         """Take slots and parked states away from sessions."""
@@ -130,7 +135,7 @@ class Residency:
     def _park(self, entries: IntColumn) -> None:
         self._on_park(entries)
         slots = self._table.slot[entries]
-        self._table.parked[entries] = self.lot.put(self._runner.read(slots))
+        self._table.parked[entries] = self.lot.put(len(entries), copy_states(self._runner, slots))
         self._table.slot[entries] = 0
         self._owner[slots] = 0
         self.slots.give(slots)

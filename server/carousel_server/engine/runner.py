@@ -1,16 +1,19 @@
-"""What the engine asks of a model; `runtime/model.py` has it, and tests bring their own."""
+"""What the engine asks of a model; `runtime/` has it, and tests bring their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.reading import Here, Reading
 from carousel_server.spec import ModelSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
+#: Outputs by name, and which rows, `[B]`, came out not finite.
+Outcome = tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]
 
 
 class Runner(Protocol):
@@ -24,9 +27,7 @@ class Runner(Protocol):
     def slots(self) -> int:
         """How many sessions' states it holds, in slots 1 to `slots`; slot 0 is scratch."""
 
-    def run(
-        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
-    ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]:
+    def run(self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays) -> Outcome:
         """Advance the states in `slots` [B] by `lengths` [B] steps.
 
         Inputs and outputs are `[T, B, ...]` with a time axis, `[B, ...]` without. The second
@@ -42,3 +43,45 @@ class Runner(Protocol):
 
     def read(self, slots: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Return the states in `slots` [N], `[N, ...]` each."""
+
+
+class Running(Protocol):
+    """A run that was begun."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` would not wait."""
+
+    def finish(self) -> Outcome:
+        """Return what `Runner.run` would have; to be called once.
+
+        Raises:
+            RunError: nothing was written.
+
+        """
+
+
+@runtime_checkable
+class Overlapping(Runner, Protocol):
+    """A model on a device that works by itself: it takes more to do while it is at something.
+
+    All is done in the order in which it was asked for, as far as the same slots go.
+    """
+
+    def start(
+        self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays
+    ) -> Running:
+        """Begin a run; nobody else's slots until it is finished.
+
+        Raises:
+            RunError: nothing was written.
+
+        """
+
+    def copy(self, slots: NDArray[np.int64]) -> Reading:
+        """Return the states in `slots` [N] as they are after what was begun so far."""
+
+
+def copy_states(runner: Runner, slots: NDArray[np.int64]) -> Reading:
+    """Return the states in `slots` [N], without a wait where the runner needs none."""
+    return runner.copy(slots) if isinstance(runner, Overlapping) else Here(runner.read(slots))

@@ -17,7 +17,6 @@ from carousel_server.engine.checkpoints import (
 )
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.directory import Directory
-from carousel_server.engine.lot import States
 from carousel_server.engine.marks import Marks
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.residency import Residency
@@ -25,6 +24,7 @@ from carousel_server.engine.runner import Runner
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import SessionTable
 from carousel_server.errors import SessionNotFound
+from carousel_server.reading import States
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class Solo:
         return entry, batches[:able]
 
     def step(
-        self, batches: Sequence[StepBatch], entry: int, before_run: Callable[[], None]
+        self, batches: Sequence[StepBatch], entry: int, before_wait: Callable[[], None]
     ) -> list[Answer]:
         """Run batches that were found, with nothing else of their session before them.
 
@@ -80,7 +80,7 @@ class Solo:
         inputs = self._read(batches, steps)
         if inputs is None:
             return []
-        before_run()
+        before_wait()
         slot = table.slot[entry : entry + 1]
         try:
             outputs, bad = self._runner.run(slot, np.full(1, steps), inputs)

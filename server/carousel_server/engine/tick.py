@@ -1,5 +1,8 @@
 """One tick: choose pieces of many sessions, run the model over them, commit what came out.
 
+On a device that works by itself the runs of a tick are begun first and committed later; in between,
+its rows are `away`, and others may be chosen for the next one.
+
 A piece is atomic: its session has taken in all of its steps, or none. Nothing of the sessions is
 changed before a run has returned; a run that raises has written no state (`runner.py`), and is
 repeated by halves until only the rows that make it raise are left out.
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from carousel_server.engine import outcome, packing, scheduler
 from carousel_server.engine.cohort import Cohort
 from carousel_server.engine.columns import Arrays, IntColumn, join
-from carousel_server.engine.runner import Runner
+from carousel_server.engine.runner import Outcome, Overlapping, Runner, Running
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import SessionTable
 from carousel_server.errors import RunError
@@ -83,18 +86,60 @@ def _pieces(cohort: Cohort, rows: IntColumn, most: int) -> Pieces:
     return Pieces(cohort, rows, entries, starts + progress, np.minimum(lengths - progress, most))
 
 
-def run_tick(
-    chosen: Sequence[Pieces], table: SessionTable, runner: Runner, limits: scheduler.Limits
-) -> TickReport:
-    """Run the model over the chosen pieces and commit what came out."""
-    steps = join([pieces.steps for pieces in chosen])
-    padded = applied = 0
-    runs = scheduler.groups(steps, limits)
-    for places in runs:
-        group = chosen if len(runs) == 1 else list(_within(chosen, places))
-        padded += int(steps[places].max()) * len(places)
-        applied += _run(group, table, runner)
-    return TickReport(rows=len(steps), steps=int(steps.sum()), padded_steps=padded, applied=applied)
+class Tick:
+    """The runs that some pieces make, from their beginning to what becomes of their rows."""
+
+    def __init__(
+        self,
+        chosen: Sequence[Pieces],
+        table: SessionTable,
+        runner: Runner,
+        limits: scheduler.Limits,
+    ) -> None:
+        """Plan the runs."""
+        self.chosen = chosen
+        self.entries = join([pieces.entries for pieces in chosen])
+        self._table, self._runner = table, runner
+        self._steps = join([pieces.steps for pieces in chosen])
+        self._places = scheduler.groups(self._steps, limits)
+        whole = len(self._places) == 1
+        self._groups = [
+            chosen if whole else list(_within(chosen, places)) for places in self._places
+        ]
+        self._begun: list[Running | RunError] = []
+
+    @property
+    def rows(self) -> int:
+        """How many pieces it has."""
+        return len(self.entries)
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` would not wait."""
+        return all(isinstance(run, RunError) or run.done for run in self._begun)
+
+    def start(self, runner: Overlapping) -> None:
+        """Begin all runs, on a device that works by itself."""
+        for pieces in self.chosen:
+            pieces.cohort.send_away(pieces.rows)
+        for group in self._groups:
+            try:
+                self._begun.append(runner.start(*_arguments(group, self._table, runner)))
+            except RunError as error:
+                self._begun.append(error)
+
+    def finish(self) -> TickReport:
+        """Commit what came out, of runs that were begun or are made now."""
+        if self._begun:
+            for pieces in self.chosen:
+                pieces.cohort.bring_back(pieces.rows)
+        padded = applied = 0
+        for number, (group, places) in enumerate(zip(self._groups, self._places, strict=True)):
+            padded += int(self._steps[places].max()) * len(places)
+            begun = self._begun[number] if self._begun else None
+            applied += _run(group, self._table, self._runner, begun)
+        steps = int(self._steps.sum())
+        return TickReport(rows=self.rows, steps=steps, padded_steps=padded, applied=applied)
 
 
 def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:
@@ -110,18 +155,47 @@ def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:
         first = last
 
 
-def _run(group: Sequence[Pieces], table: SessionTable, runner: Runner) -> int:
-    """Run one group and commit it; where the run raises, by halves. Return the steps applied."""
-    entries = join([pieces.entries for pieces in group])
-    steps = join([pieces.steps for pieces in group])
+def _run(
+    group: Sequence[Pieces],
+    table: SessionTable,
+    runner: Runner,
+    begun: Running | RunError | None = None,
+) -> int:
+    """Run one group, if it was not begun, and commit it; return the steps applied.
+
+    Where the run raises, by halves.
+    """
     try:
-        outputs, bad = runner.run(table.slot[entries], steps, _pack(group, runner, steps))
+        outputs, bad = _outcome(group, table, runner, begun)
     except RunError as error:
-        if len(entries) > 1:
-            return sum(_run(half, table, runner) for half in _halves(group, len(entries)))
+        count = sum(len(pieces.rows) for pieces in group)
+        if count > 1:
+            return sum(_run(half, table, runner) for half in _halves(group, count))
         _fail(group[0], table, RowStatus.MODEL_ERROR, str(error))
         return 0
     return _commit(group, table, runner, outputs, bad)
+
+
+def _outcome(
+    group: Sequence[Pieces],
+    table: SessionTable,
+    runner: Runner,
+    begun: Running | RunError | None,
+) -> Outcome:
+    if isinstance(begun, RunError):
+        raise begun
+    if begun is not None:
+        return begun.finish()
+    return runner.run(*_arguments(group, table, runner))
+
+
+def _arguments(
+    group: Sequence[Pieces], table: SessionTable, runner: Runner
+) -> tuple[IntColumn, IntColumn, Arrays]:
+    """Return the slots, lengths and inputs of a group's run."""
+    entries = join([pieces.entries for pieces in group])
+    steps = join([pieces.steps for pieces in group])
+    return table.slot[entries], steps, _pack(group, runner, steps)
 
 
 def _halves(group: Sequence[Pieces], count: int) -> Iterator[list[Pieces]]:

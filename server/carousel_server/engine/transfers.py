@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from carousel_server.engine.checkpoints import Gathered, Kept
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.controls import ByHandle
-from carousel_server.engine.lot import States
 from carousel_server.engine.marks import Mark
 from carousel_server.engine.sessions import Ended, Sessions
+from carousel_server.reading import States
 
 _NONE = np.zeros(0, np.int64)
 

@@ -11,10 +11,10 @@ from carousel_server.engine import controls, transfers
 from carousel_server.engine.checkpoints import NO_TOKEN, Gathered
 from carousel_server.engine.columns import IntColumn
 from carousel_server.engine.controls import Attached
-from carousel_server.engine.lot import States
 from carousel_server.engine.sessions import Origin
 from carousel_server.errors import SessionExists
 from carousel_server.keeping.keeping import Keeping
+from carousel_server.reading import States
 from carousel_server.rpc.completing import completed
 
 

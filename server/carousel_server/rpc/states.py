@@ -13,7 +13,6 @@ from carousel.v1 import states_pb2
 from carousel_server.catalog import Catalog, Served
 from carousel_server.engine import transfers
 from carousel_server.engine.controls import Acted
-from carousel_server.engine.lot import States
 from carousel_server.engine.marks import Mark
 from carousel_server.engine.status import RowStatus
 from carousel_server.engine.transfers import Rewound
@@ -21,6 +20,7 @@ from carousel_server.errors import InvalidRequest, SnapshotMismatch, shown
 from carousel_server.keeping.keeping import Keeping
 from carousel_server.keeping.records import place_to_go_on
 from carousel_server.lifecycle import Lifecycle
+from carousel_server.reading import States
 from carousel_server.rpc.columns import read_handles
 from carousel_server.rpc.handles import Handles, column
 from carousel_server.rpc.ids import new_ids

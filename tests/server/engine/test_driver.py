@@ -164,10 +164,13 @@ class ThreeTurns:
     def is_small(self, rows: int) -> bool:
         return self.queued_rows <= rows
 
-    def turn(self, before_run=lambda: None):
+    def turn(self, before_wait=lambda: None):
         self.turns += 1
         number = self.turns
         return [lambda: self.said.append(number)]
+
+    def finish(self):
+        return []
 
 
 async def test_answers_leave_in_the_order_of_the_turns_that_gave_them():

@@ -9,6 +9,7 @@ from carousel_server.engine import controls
 from carousel_server.engine.directory import Directory
 from carousel_server.engine.lot import ParkingLot
 from carousel_server.errors import NoRoom
+from carousel_server.reading import Here
 from carousel_server.spec import StateSpec
 from tests.support.bench import Bench, chunk, handles
 from tests.support.recurrence import RecurrenceRunner, solo
@@ -151,7 +152,7 @@ def test_rows_of_the_lot_are_nobody_elses(dtype):
     kept: dict[int, np.ndarray] = {}
     for _ in range(60):
         values = rng.integers(0, 1000, (int(rng.integers(1, 90)), 3)).astype(dtype)
-        rows = parking.put({"s": values})
+        rows = parking.put(len(values), Here({"s": values}))
         assert not set(rows.tolist()) & {0, *kept}
         kept |= dict(zip(rows.tolist(), values, strict=True))
         gone = rng.permutation(list(kept))[: len(kept) // 3]
@@ -167,7 +168,7 @@ def test_rows_of_the_lot_are_nobody_elses(dtype):
 def test_half_the_memory_and_the_error_is_told():
     parking = lot("<f4", half=True)
     values = np.array([[0.5, 1 / 3, 1e9], [-1e9, 0, 1000.1]], np.float32)
-    rows = parking.put({"s": values})
+    rows = parking.put(len(values), Here({"s": values}))
     back = parking.get(rows)["s"]
     assert back.dtype == np.float32
     np.testing.assert_allclose(back[0, :2], values[0, :2], rtol=1e-3)
@@ -176,3 +177,53 @@ def test_half_the_memory_and_the_error_is_told():
     assert parking.worst_error == pytest.approx(error.max())
     assert parking.row_bytes == 6
     assert lot("<f8", half=True).row_bytes == 24, "only float32 is narrowed"
+
+
+class Coming:
+    """States that come when somebody waits for them."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.nbytes = values, values.nbytes
+        self.done, self.asked = False, 0
+
+    def get(self):
+        self.asked += 1
+        self.done = True
+        return {"s": self.values}
+
+
+def numbers(*values: float) -> np.ndarray:
+    return np.array([[value] * 3 for value in values], np.float32)
+
+
+def test_states_that_are_still_to_come_are_waited_for_by_who_wants_them():
+    parking = lot("<f4", half=False)
+    first, second = Coming(numbers(1, 2)), Coming(numbers(3))
+    ones, threes = parking.put(2, first), parking.put(1, second)
+    here = parking.put(1, Here({"s": numbers(4)}))
+    assert parking.taken == 4
+    assert parking.get(here)["s"].tolist() == numbers(4).tolist()
+    assert not (first.asked or second.asked)
+    assert parking.get(threes)["s"].tolist() == numbers(3).tolist()
+    assert parking.get(ones)["s"].tolist() == numbers(1, 2).tolist()
+    assert (first.asked, second.asked) == (1, 1)
+
+
+def test_states_that_have_come_are_taken_over_with_the_next():
+    parking = lot("<f4", half=False)
+    first = Coming(numbers(1))
+    rows = parking.put(1, first)
+    first.done = True
+    parking.put(1, Here({"s": numbers(2)}))
+    assert first.asked == 1
+    assert parking.get(rows)["s"].tolist() == numbers(1).tolist()
+
+
+def test_what_comes_for_a_session_that_is_gone_is_nobody_elses():
+    parking = lot("<f4", half=False)
+    late = Coming(numbers(1, 2))
+    parking.give(parking.put(2, late))
+    again = parking.put(1, Here({"s": numbers(9)}))
+    other = parking.put(1, Coming(numbers(8)))
+    assert parking.get(again)["s"].tolist() == numbers(9).tolist()
+    assert parking.get(other)["s"].tolist() == numbers(8).tolist()

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carousel_server.engine import controls
 from carousel_server.engine.status import RowStatus
 from tests.support.bench import Bench, Reply, handles
+from tests.support.overlapping import OverlappingRunner
 from tests.support.recurrence import CRASH, SPOIL, RecurrenceRunner, after
 from tests.support.steps import Message
 
@@ -97,11 +99,11 @@ class Solo:
 class Schedule:
     """Does the actions to an engine, and notes them with the sessions."""
 
-    def __init__(self, form: tuple[bool, bool, int], slots: int) -> None:
+    def __init__(
+        self, form: tuple[bool, bool, int], slots: int, kind: type[RecurrenceRunner]
+    ) -> None:
         time_axis, ragged, max_batch = form
-        runner = RecurrenceRunner(
-            slots=slots, time_axis=time_axis, ragged=ragged, max_batch=max_batch
-        )
+        runner = kind(slots=slots, time_axis=time_axis, ragged=ragged, max_batch=max_batch)
         self.bench = Bench(runner, max_steps_per_tick=3, max_rows_per_tick=3)
         self.names = [f"s{number}" for number in range(_SESSIONS)]
         self.solos = [Solo(handle) for handle in self.bench.open(*self.names)]
@@ -163,10 +165,11 @@ class Schedule:
             solo.replay()
 
 
+@pytest.mark.parametrize("kind", [RecurrenceRunner, OverlappingRunner])
 @settings(max_examples=300, deadline=None)
 @given(form=_FORMS, slots=st.sampled_from([1, 2, _SESSIONS]), actions=_ACTIONS)
-def test_each_session_answers_as_if_it_were_alone(form, slots, actions):
-    schedule = Schedule(form, slots)
+def test_each_session_answers_as_if_it_were_alone(kind, form, slots, actions):
+    schedule = Schedule(form, slots, kind)
     for name, what, how in actions:
         getattr(schedule, name)(what, how)
     schedule.check()

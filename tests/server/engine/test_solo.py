@@ -20,10 +20,10 @@ from tests.support.steps import batch_of
 _LIMITS = Limits(rows=8, steps=4, seconds=1.0, cost=RunCost(), batch=0, ragged=True)
 
 
-def step(bench: Bench, batch: StepBatch, before_run=lambda: None):
+def step(bench: Bench, batch: StepBatch, before_wait=lambda: None):
     short = Solo(bench.table, bench.runner, _LIMITS)
     entry, batches = short.find([batch])
-    answers = short.step(batches, entry, before_run) if batches else []
+    answers = short.step(batches, entry, before_wait) if batches else []
     return answers[0] if answers else None
 
 
@@ -42,7 +42,7 @@ def test_a_row_that_is_alone_is_stepped(steps):
     whole = np.concatenate([chunk(1), chunk(steps, seed=1)])
     batch, message = batch_of([(handle, whole[1:])], first_step=[1])
     ran: list[None] = []
-    answer = step(bench, batch, before_run=lambda: ran.append(None))
+    answer = step(bench, batch, before_wait=lambda: ran.append(None))
     assert answer is not None
     message.take(answer)
     assert len(ran) == 1

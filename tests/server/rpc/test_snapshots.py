@@ -16,6 +16,7 @@ from carousel import wire
 from carousel.v1 import states_pb2, tensor_pb2
 from carousel_server.engine.checkpoints import Gathered
 from carousel_server.errors import ConfigError, SnapshotMismatch
+from carousel_server.reading import Here
 from carousel_server.rpc.snapshots import Snapshots, read_key
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 
@@ -52,11 +53,13 @@ def gathered(count: int = 1) -> Gathered:
         steps=np.arange(count) + 41,
         delivered=zeros,
         stored=zeros.astype(np.bool_),
-        states={
-            "h": rng.normal(size=(count, 2, 3)).astype(F4),
-            "n": rng.integers(0, 9, count),
-            "c": rng.normal(size=(count, 1)).astype(F4),
-        },
+        reading=Here(
+            {
+                "h": rng.normal(size=(count, 2, 3)).astype(F4),
+                "n": rng.integers(0, 9, count),
+                "c": rng.normal(size=(count, 1)).astype(F4),
+            }
+        ),
     )
 
 

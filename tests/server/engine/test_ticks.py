@@ -1,0 +1,198 @@
+"""Ticks on a device that works by itself: one is begun beside another, and nobody can tell."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from carousel_server.engine import controls, transfers
+from carousel_server.engine.checkpoints import Gathered
+from carousel_server.engine.status import RowStatus
+from tests.support.bench import Bench, chunk, handles
+from tests.support.overlapping import OverlappingRunner
+from tests.support.recurrence import CRASH, SPOIL, RecurrenceRunner, solo
+
+
+class Slow(OverlappingRunner):
+    """Does nothing before it is waited for, or looked at again and again."""
+
+    looks = 0
+
+    def maybe_work(self):
+        self.looks += 1
+        if self.looks % 20 == 0:
+            super().maybe_work()
+
+
+def bench_of(slots=8, **limits) -> Bench:
+    return Bench(Slow(slots=slots), **limits)
+
+
+def begin(bench, *sent):
+    """Send a message, and have its tick begun."""
+    messages = [bench.send(each) for each in sent]
+    bench.turn()
+    return messages
+
+
+def test_a_tick_begins_beside_another_one():
+    bench = bench_of()
+    a, b, c, d = bench.open(*"abcd")
+    (first,) = begin(bench, {a: chunk(1), b: chunk(1)})
+    assert bench.runner.most_under_way == 1
+    assert not first.done
+    (second,) = begin(bench, {c: chunk(1, 1), d: chunk(1, 1)})
+    assert bench.runner.most_under_way == 2
+    assert first.done, "what was under way has ended meanwhile"
+    assert not second.done
+    bench.drain()
+    for message, seed in ((first, 0), (second, 1)):
+        for row in range(2):
+            np.testing.assert_array_equal(message.outputs[row], solo(chunk(1, seed)))
+
+
+def test_not_with_less_than_half_as_many_rows():
+    bench = bench_of()
+    opened = bench.open(*"abcd")
+    begin(bench, {handle: chunk(1) for handle in opened[:3]})
+    few = bench.send({opened[3]: chunk(1)})
+    bench.turn()
+    assert bench.runner.most_under_way == 1
+    assert not few.done
+    bench.drain()
+    assert few.done
+
+
+def test_not_where_all_of_their_sessions_have_no_slots():
+    bench = bench_of(slots=3)
+    a, b, c, d = bench.open(*"abcd")
+    begin(bench, {a: chunk(1), b: chunk(1)})
+    (second,) = begin(bench, {c: chunk(1), d: chunk(1)})
+    assert bench.runner.most_under_way == 1
+    bench.drain()
+    np.testing.assert_array_equal(second.outputs[1], solo(chunk(1)))
+
+
+def test_a_session_is_in_one_tick_at_a_time():
+    """Whether its next row may run is known when this one has."""
+    bench = bench_of()
+    a, b = bench.open(*"ab")
+    first, behind = begin(bench, {a: chunk(1), b: chunk(1)}, {a: chunk(1, 1), b: chunk(1, 1)})
+    bench.turn()
+    assert bench.runner.most_under_way == 1
+    bench.drain()
+    both = solo(np.concatenate([chunk(1), chunk(1, 1)]))
+    np.testing.assert_array_equal(behind.outputs[0], both[1:])
+    assert first.done
+
+
+def test_pieces_of_a_long_chunk_alternate_with_others():
+    bench = bench_of(max_steps_per_tick=2)
+    a, b = bench.open(*"ab")
+    long, other = bench.send({a: chunk(9)}), None
+    bench.turn()
+    other = bench.send({b: chunk(9, 1)})
+    bench.drain()
+    assert bench.runner.most_under_way == 2
+    np.testing.assert_array_equal(long.outputs[0], solo(chunk(9)))
+    np.testing.assert_array_equal(other.outputs[0], solo(chunk(9, 1)))
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [(CRASH, RowStatus.MODEL_ERROR), (SPOIL, RowStatus.NUMERIC_FAULT)]
+)
+def test_a_row_that_fails_beside_another_tick_hurts_nobody(value, status):
+    bench = bench_of()
+    a, b, c, d = bench.open(*"abcd")
+    (first,) = begin(bench, {a: [[value, 0.0]], b: chunk(1)})
+    behind = bench.send({a: chunk(1)}, first_step=[1])
+    (second,) = begin(bench, {c: chunk(1), d: chunk(1)})
+    bench.drain()
+    assert bench.runner.most_under_way == 2
+    assert first.status == {0: status, 1: RowStatus.OK}
+    assert behind.status == {0: RowStatus.OUT_OF_ORDER}
+    np.testing.assert_array_equal(first.outputs[1], solo(chunk(1)))
+    np.testing.assert_array_equal(second.outputs[0], solo(chunk(1)))
+
+
+def test_calls_see_sessions_between_ticks():
+    """A state that is read has taken in as many steps as is said."""
+    bench = bench_of()
+    a, b, c, d = bench.open(*"abcd")
+    begin(bench, {a: chunk(1), b: chunk(1)})
+    copied = bench.call(transfers.copy_out(handles(c)))
+    sent = bench.send({c: chunk(1), d: chunk(1)})
+    copied_later = bench.call(transfers.copy_out(handles(a, c)))
+    bench.drain()
+    assert bench.runner.most_under_way == 1
+    assert copied.result.value.steps.tolist() == [0]
+    gathered: Gathered = copied_later.result.value
+    assert gathered.steps.tolist() == [1, 1]
+    assert gathered.states["s"].tolist() == [solo(chunk(1))[-1, 0]] * 2
+    assert sent.done
+
+
+def test_states_are_parked_and_come_back_without_a_wait():
+    bench = bench_of(slots=2)
+    a, b, c, d = bench.open(*"abcd")
+    for pair in ((a, b), (c, d)):
+        for handle in pair:
+            bench.send({handle: chunk(2, handle % 7)})
+        bench.drain()
+    parked = bench.engine.sessions.residency.lot
+    assert parked.taken == 2
+    assert parked._coming, "nobody has asked for them"
+    gone = bench.call(controls.close(handles(b)))
+    bench.drain()
+    assert gone.error is None
+    again = bench.send({a: chunk(1, 5)})
+    bench.drain()
+    expected = solo(np.concatenate([chunk(2, a % 7), chunk(1, 5)]))
+    np.testing.assert_array_equal(again.outputs[0], expected[2:])
+
+
+def test_what_is_under_way_ends_with_the_engine():
+    bench = bench_of()
+    (a,) = bench.open("a")
+    message = bench.send({a: chunk(3)})
+    bench.turn()
+    if not message.done:
+        for delivery in bench.engine.finish():
+            delivery()
+    assert message.done
+    assert bench.engine.finish() == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("slots", [3, 5, 40])
+def test_many_sessions_on_few_slots_are_what_they_are_alone(seed, slots):
+    rng = random.Random(seed)
+    runner = OverlappingRunner(slots=slots, seed=seed)
+    bench = Bench(runner, max_steps_per_tick=2, max_rows_per_tick=rng.choice([2, 4, 100]))
+    names = [f"s{number}" for number in range(12)]
+    opened = bench.open(*names)
+    sent = {handle: [] for handle in opened}
+    for number in range(60):
+        chosen = rng.sample(opened, rng.randint(1, 4))
+        rows = {handle: chunk(rng.choice([1, 1, 3]), number) for handle in chosen}
+        message = bench.send(rows)
+        for row, (handle, x) in enumerate(rows.items()):
+            sent[handle].append((x, message, row))
+        bench.turn(rng.randrange(3))
+    bench.drain()
+    for parts in sent.values():
+        if parts:
+            answers = np.concatenate([message.outputs[row] for _, message, row in parts])
+            np.testing.assert_array_equal(answers, solo(np.concatenate([x for x, _, _ in parts])))
+    if slots == 40:
+        assert runner.most_under_way == 2
+
+
+def test_elsewhere_nothing_is_put_off():
+    bench = Bench(RecurrenceRunner())
+    (a,) = bench.open("a")
+    message = bench.send({a: chunk(1)})
+    bench.turn()
+    assert message.done
