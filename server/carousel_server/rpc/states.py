@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from carousel import wire
 from carousel.v1 import states_pb2
 from carousel_server.catalog import Catalog, Served
 from carousel_server.engine import transfers
+from carousel_server.engine.checkpoints import Gathered
 from carousel_server.engine.controls import Acted
 from carousel_server.engine.marks import Mark
 from carousel_server.engine.status import RowStatus
@@ -58,6 +60,7 @@ class StateCalls:
         acted = await self._handles.act(request, model, control)
         snapshots = [b""] * len(acted.status)
         if acted.value:
+            await _come(acted.value)
             written = self._snapshots.write(model, acted.value)
             for row, data in zip(np.flatnonzero(acted.status == 0).tolist(), written, strict=True):
                 snapshots[row] = data
@@ -97,6 +100,7 @@ class StateCalls:
         acted = await self._handles.act(request, model, control)
         if acted.value is None:
             return states_pb2.ForkResponse(status=int(acted.status[0]))
+        await _come(acted.value)
         states: States = {
             name: np.broadcast_to(values, (len(ids), *values.shape[1:]))
             for name, values in acted.value.states.items()
@@ -147,6 +151,7 @@ class StateCalls:
         applied = np.zeros(len(acted.status), np.int64)
         response = states_pb2.GetStateResponse(status=column(acted))
         if acted.value:
+            await _come(acted.value)
             applied[acted.status == 0] = acted.value.steps
             for state in model.spec.states:
                 values = acted.value.states[state.name]
@@ -196,6 +201,12 @@ class StateCalls:
         if gathered.ids and self._keeping.wants(gathered):
             await model.keeper.kept(gathered)
         return status, applied
+
+
+async def _come(gathered: Gathered) -> None:
+    """Wait for states that are on their way from a device, and hold nobody up meanwhile."""
+    if not gathered.reading.done:
+        await asyncio.to_thread(gathered.reading.get)
 
 
 def _counts(values: NDArray[np.int64]) -> bytes:

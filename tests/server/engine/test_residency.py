@@ -203,7 +203,7 @@ def test_states_that_are_still_to_come_are_waited_for_by_who_wants_them():
     here = parking.put(1, Here({"s": numbers(4)}))
     assert parking.taken == 4
     assert parking.get(here)["s"].tolist() == numbers(4).tolist()
-    assert not (first.asked or second.asked)
+    assert (first.asked, second.asked) == (0, 0)
     assert parking.get(threes)["s"].tolist() == numbers(3).tolist()
     assert parking.get(ones)["s"].tolist() == numbers(1, 2).tolist()
     assert (first.asked, second.asked) == (1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from carousel.v1 import states_pb2, tensor_pb2
 from carousel_server.engine.checkpoints import Gathered
 from carousel_server.errors import ConfigError, SnapshotMismatch
 from carousel_server.reading import Here
+from carousel_server.rpc import states
 from carousel_server.rpc.snapshots import Snapshots, read_key
 from carousel_server.spec import ModelSpec, StateSpec, TensorSpec
 
@@ -367,3 +369,21 @@ def test_reading_a_key(tmp_path):
         read_key(path)
     with pytest.raises(ConfigError, match="No such file"):
         read_key(tmp_path / "none")
+
+
+async def test_states_on_their_way_are_waited_for_beside_the_event_loop():
+    threads = []
+
+    class Coming:
+        done = False
+
+        def get(self):
+            threads.append(threading.current_thread())
+            return {}
+
+    made = gathered()
+    await states._come(made)
+    made.reading = Coming()
+    await states._come(made)
+    (thread,) = threads
+    assert thread is not threading.current_thread()

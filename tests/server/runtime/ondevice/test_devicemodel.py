@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from carousel_server.engine import transfers
 from carousel_server.engine.status import RowStatus
 from carousel_server.errors import DeviceError, ModelFileError, RunError
 from carousel_server.runtime.ondevice import choosing, proof
@@ -15,7 +18,8 @@ from carousel_server.runtime.ondevice.steps import Steps
 from carousel_server.runtime.ondevice.tuning import Tuning
 from carousel_server.trials import measure_cost, prove_shapes
 from tests.support import models
-from tests.support.bench import Bench
+from tests.support.bench import Bench, handles
+from tests.support.deferred import DeferredMemory
 from tests.support.loaded import load
 from tests.support.ondevice import inputs, open_on_device
 from tests.support.recurrent import CELLS, cell
@@ -272,18 +276,53 @@ def test_an_engine_serves_it_with_more_sessions_than_slots(tmp_path):
         np.testing.assert_array_equal(answers, np.cumsum(x, axis=0))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_an_engine_serves_it_however_late_the_device_is(tmp_path, seed):
+    """Ticks beside each other, sessions parked and copied out in between, rows that overflow."""
+    made = models.running_sum(dtype=models.FLOAT64)
+    memory = DeferredMemory(seed)
+    model = open_on_device(tmp_path, made, slots=7, largest=2, memory=memory)
+    bench = Bench(model, max_rows_per_tick=3)
+    opened, rng = bench.open(*(f"s{number}" for number in range(12))), random.Random(seed)
+    sent, copies = [], []
+    for _ in range(80):
+        rows = {
+            handle: np.array([[rng.randint(-9, 9), rng.choice([1.0, 1.0, 1e308])]])
+            for handle in rng.sample(opened, rng.randint(1, 4))
+        }
+        message = bench.send(rows)
+        sent += [(handle, x[0], message, row) for row, (handle, x) in enumerate(rows.items())]
+        if rng.random() < 0.3:
+            chosen = rng.choice(opened)
+            copies.append((chosen, bench.call(transfers.copy_out(handles(chosen)))))
+        bench.turn(rng.randrange(3))
+    bench.drain()
+    sums = {handle: [np.zeros(2)] for handle in opened}
+    for handle, x, message, row in sent:
+        if message.status[row] == RowStatus.OK:
+            sums[handle].append(sums[handle][-1] + x)
+            assert message.outputs[row].tolist() == [sums[handle][-1].tolist()]
+        elif message.status[row] == RowStatus.NUMERIC_FAULT:
+            with np.errstate(over="ignore"):
+                assert not np.isfinite(sums[handle][-1] + x).all()
+    for handle, reply in copies:
+        gathered = reply.result.value
+        assert gathered.states["s"].tolist() == [sums[handle][int(gathered.steps[0])].tolist()]
+    assert model.overlapped
+
+
 def test_an_engine_has_one_row_fail_and_no_more(tmp_path):
     """A run that raises is repeated by halves, over states that no half of it has changed."""
     made = models.running_sum(dtype=models.FLOAT64)
     model = open_on_device(tmp_path, made, slots=8)
-    run = model.run
+    start = model.start
 
     def crashing(slots, lengths, inputs):
         if (inputs["x"] == 13).any():
             raise RunError("thirteen")
-        return run(slots, lengths, inputs)
+        return start(slots, lengths, inputs)
 
-    model.run = crashing
+    model.start = crashing
     bench = Bench(model)
     opened = bench.open(*"abcde")
     message = bench.send(
