@@ -266,7 +266,7 @@ async def test_a_retired_version_is_unloaded_when_its_last_session_ends(world):
     await world.open("a", "b")
     world.put("2")
     await world.look()
-    runner = world.catalog.find("m", "1").engine._runner
+    runner = world.catalog.find("m", "1").engine._ticks._runner
     pool, session = weakref.ref(runner.pool), weakref.ref(runner._narrow)
     running = asyncio.create_task(world.reloader.run())
     await world.close("a")
@@ -298,7 +298,7 @@ async def test_a_superseded_version_is_not_loaded_again_but_after_a_step_back(wo
 async def test_compatible_versions_hand_their_sessions_on(world):
     await world.open("a")
     number = world.catalog.find("m").number
-    old = weakref.ref(world.catalog.find("m").engine._runner.pool)
+    old = weakref.ref(world.catalog.find("m").engine._ticks._runner.pool)
     world.put("2", scaled_sum(10.0))
     await world.look()
     assert world.served() == ["2"]
