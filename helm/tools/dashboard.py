@@ -6,7 +6,9 @@ Panels are a table here, since a dashboard's JSON hides what differs between the
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ _MODELS = f'{_PODS},model=~"$model"'
 _RATE = "$__rate_interval"
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH, _HEIGHT = 24, 8
+_MOST = 4  # panels beside each other
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ def _quantiles(metric: str, *, more: str = "", name: str = "") -> tuple[tuple[st
 def _mean(metric: str) -> str:
     return f"{_rate(f'{metric}_sum', 'model')} / {_rate(f'{metric}_count', 'model')}"
 
+
+#: Rows that are folded until somebody opens them: not every fleet has what they show.
+FOLDED = frozenset({"GPU, of servers that have one"})
 
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Traffic": (
@@ -260,24 +266,98 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Containers that started anew in their place, and versions that could not be loaded.",
         ),
     ),
+    "GPU, of servers that have one": (
+        Panel(
+            "Memory of the GPU in use",
+            "percentunit",
+            (
+                (
+                    "sum by (pod) ("
+                    f'carousel_device_memory_bytes{{state="used",{_PODS}}} / ignoring(state) '
+                    f"sum without(state) (carousel_device_memory_bytes{{{_PODS}}}))",
+                    "{{pod}}",
+                ),
+            ),
+            "Share of all that it has, whoever uses it; the rest is free.",
+        ),
+        Panel(
+            "Pools",
+            "bytes",
+            ((f"sum by (pod, model) (carousel_pool_bytes{{{_MODELS}}})", "{{pod}} {{model}}"),),
+            "Memory taken for sessions' states: all slots, in use or not.",
+        ),
+        Panel(
+            "Replays a tick",
+            "short",
+            (
+                (
+                    f"{_rate('carousel_graph_replays_total', 'pod, model')} / "
+                    f"{_rate('carousel_tick_rows_count', 'pod, model')}",
+                    "{{pod}} {{model}}",
+                ),
+            ),
+            "Runs of captured graphs. 0: ticks run plainly, as whole chunks do. 1: single steps, "
+            "as they should. More: chunks as single steps, or rows in several buckets.",
+        ),
+        Panel(
+            "Busy",
+            "percentunit",
+            (
+                (
+                    _rate("carousel_device_run_seconds_total", "pod, model"),
+                    "{{pod}} {{model}} GPU",
+                ),
+                (
+                    _rate("carousel_step_seconds_sum", "pod, model", more='phase="run"')
+                    + f" and on(pod, model) carousel_pool_bytes{{{_MODELS}}}",
+                    "{{pod}} {{model}} engine",
+                ),
+            ),
+            "Share of the time in which the GPU was at a model's ticks, by its own clock, and in "
+            "which the engine was. Engine busy, GPU not: the host is what is slow.",
+        ),
+        Panel(
+            "Copies",
+            "ops",
+            (
+                (
+                    _rate("carousel_device_copies_total", "pod, direction"),
+                    "{{pod}} {{direction}}",
+                ),
+            ),
+            "A second; in: to the GPU. One in and one out for each run; the rest is parking, "
+            "saving and bringing back.",
+        ),
+        Panel(
+            "Bytes copied",
+            "binBps",
+            (
+                (
+                    _rate("carousel_device_copy_bytes_total", "pod, direction"),
+                    "{{pod}} {{direction}}",
+                ),
+            ),
+            "Between host and GPU, a second; in: to the GPU.",
+        ),
+    ),
 }
 
 
 def dashboard() -> dict[str, Any]:
     """Return the dashboard as Grafana has it."""
     panels: list[dict[str, Any]] = []
-    top = 0
+    top, number = 0, 1
     for title, row in ROWS.items():
-        place = {"h": 1, "w": _WIDTH, "x": 0, "y": top}
+        graphs = list(_placed(row, top + 1, number + 1))
+        folded = title in FOLDED
         panels.append(
-            {"id": len(panels) + 1, "type": "row", "title": title, "collapsed": False, "panels": []}
-            | {"gridPos": place}
+            {"id": number, "type": "row", "title": title, "collapsed": folded}
+            | {"panels": graphs if folded else []}
+            | {"gridPos": {"h": 1, "w": _WIDTH, "x": 0, "y": top}}
         )
-        width = _WIDTH // len(row)
-        for column, panel in enumerate(row):
-            place = {"h": _HEIGHT, "w": width, "x": column * width, "y": top + 1}
-            panels.append({"id": len(panels) + 1, "gridPos": place, **_graph(panel)})
-        top += 1 + _HEIGHT
+        panels += [] if folded else graphs
+        number += 1 + len(row)
+        top += 1 if folded else 1 + _lines(row) * _HEIGHT
     return {
         "uid": "carousel",
         "title": "Carousel",
@@ -292,6 +372,20 @@ def dashboard() -> dict[str, Any]:
         "templating": {"list": _variables()},
         "panels": panels,
     }
+
+
+def _lines(row: tuple[Panel, ...]) -> int:
+    return math.ceil(len(row) / _MOST)
+
+
+def _placed(row: tuple[Panel, ...], top: int, first: int) -> Iterator[dict[str, Any]]:
+    """Yield a row's graphs in lines of the same length, numbered from `first` on."""
+    beside = math.ceil(len(row) / _lines(row))
+    width = _WIDTH // beside
+    for number, panel in enumerate(row):
+        line, column = divmod(number, beside)
+        place = {"h": _HEIGHT, "w": width, "x": column * width, "y": top + line * _HEIGHT}
+        yield {"id": first + number, "gridPos": place, **_graph(panel)}
 
 
 def _graph(panel: Panel) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Draw the Grafana dashboard's panels from a Prometheus, without a Grafana.
 
 Each panel's own queries are asked of Prometheus's HTTP API, with Grafana's variables filled in for
-all pods and models of a namespace. Colours, units and axes follow what the panels say.
+all pods and models of a namespace. Colours, units and axes follow what the panels say. A row that
+is folded in Grafana is drawn where there is something in it to show.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ mpl.use("Agg")  # before pyplot looks for a display
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 DASHBOARD = Path(__file__).parents[1] / "carousel" / "files" / "dashboard.json"
@@ -96,29 +98,42 @@ def _line(legend: str, series: dict[str, Any], span: Span) -> Line:
 
 def draw(prometheus: str, namespace: str, span: Span, out: Path) -> list[str]:
     """Draw all panels into a PNG file, and return the titles of those that have nothing to show."""
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
+    drawn = []
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        drawn.append((panel, _lines(panel, prometheus, namespace, span)))
+        folded = [
+            (each, _lines(each, prometheus, namespace, span)) for each in panel.get("panels", [])
+        ]
+        if any(lines for _, lines in folded):
+            drawn += folded
+        elif folded:
+            drawn.pop()
+    height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel, _ in drawn)
     size = (_COLUMNS * _INCHES_A_COLUMN, height * _INCHES_A_LINE)
     figure = plt.figure(figsize=size, facecolor=_PAGE)
-    empty = []
-    for panel in panels:
-        place = panel["gridPos"]
-        left, width = place["x"] / _COLUMNS, place["w"] / _COLUMNS
-        top, tall = 1 - place["y"] / height, place["h"] / height
-        if panel["type"] == "row":
-            figure.text(
-                0.006, top - tall * 0.75, panel["title"], color=_TEXT, size=15, weight="bold"
-            )
-            continue
-        lines = lines_of(panel, prometheus, namespace, span)
-        if not lines:
-            empty.append(panel["title"])
-        margins = (left + 0.029, top - tall * 0.72, width - 0.037, tall * 0.57)
-        axes = figure.add_axes(margins, facecolor=_PANEL)
-        _draw_panel(axes, panel, lines, span)
+    for panel, lines in drawn:
+        _draw(figure, panel, lines, span, height)
     figure.savefig(out, dpi=80, facecolor=_PAGE)
     plt.close(figure)
-    return empty
+    return [panel["title"] for panel, lines in drawn if panel["type"] != "row" and not lines]
+
+
+def _lines(panel: dict[str, Any], prometheus: str, namespace: str, span: Span) -> list[Line]:
+    return [] if panel["type"] == "row" else lines_of(panel, prometheus, namespace, span)
+
+
+def _draw(
+    figure: Figure, panel: dict[str, Any], lines: list[Line], span: Span, height: int
+) -> None:
+    """Draw a row's title, or a panel, where it is in Grafana; `height` is the whole page's."""
+    place = panel["gridPos"]
+    left, width = place["x"] / _COLUMNS, place["w"] / _COLUMNS
+    top, tall = 1 - place["y"] / height, place["h"] / height
+    if panel["type"] == "row":
+        figure.text(0.006, top - tall * 0.75, panel["title"], color=_TEXT, size=15, weight="bold")
+        return
+    margins = (left + 0.029, top - tall * 0.72, width - 0.037, tall * 0.57)
+    _draw_panel(figure.add_axes(margins, facecolor=_PANEL), panel, lines, span)
 
 
 def _draw_panel(axes: Axes, panel: dict[str, Any], lines: list[Line], span: Span) -> None:
@@ -127,7 +142,7 @@ def _draw_panel(axes: Axes, panel: dict[str, Any], lines: list[Line], span: Span
     axes.set_title(panel["title"], color=_TEXT, size=11, loc="left", pad=6)
     lines = sorted(lines, key=_last, reverse=True)
     colours = [_COLOURS[number % len(_COLOURS)] for number in range(len(lines))]
-    if "stacking" in custom:
+    if "stacking" in custom and lines:
         _stack(axes, lines, colours)
     else:
         for line, colour in zip(lines, colours, strict=True):
@@ -191,8 +206,9 @@ def shown(value: float, unit: str) -> str:
         return f"{value * 100:g} %"
     if unit == "s":
         return _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs")))
-    if unit == "bytes":
-        return _scaled(value, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")))
+    if unit in ("bytes", "binBps"):
+        sized = _scaled(value, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")))
+        return sized + ("/s" if unit == "binBps" else "")
     return _scaled(value, ((1e6, "M"), (1e3, "k"), (1, ""))) + ("/s" if unit == "ops" else "")
 
 

@@ -37,7 +37,7 @@ from carousel_server.rpc.snapshots import Snapshots, read_key
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams
 from carousel_server.rpc.tls import Credentials
-from carousel_server.runtime.device import Device, choose_device
+from carousel_server.runtime.device import choose_device
 from carousel_server.serving import Serving, engine_limits
 from carousel_server.settings import Settings
 from carousel_server.tracing import Tracing, open_tracing
@@ -110,7 +110,7 @@ class App:
         )
         while loaded:  # and keep none: it would stay after it was unloaded
             catalog.put(serving.start(loaded.pop()))
-        self._watch(catalog, serving, device)
+        self._watch(catalog, serving)
 
         health = Health(catalog)
         self._add_services(server, catalog, health, keeping, tracing)
@@ -191,10 +191,10 @@ class App:
         self._metrics.watch_keeping(lambda: keeping.waiting_bytes)
         return keeping
 
-    def _watch(self, catalog: Catalog, serving: Serving, device: Device) -> None:
+    def _watch(self, catalog: Catalog, serving: Serving) -> None:
         """Have what there is to count read whenever somebody scrapes."""
         self._metrics.watch(lambda: [(model.name, model.engine) for model in catalog.all()])
-        if device.kind != "cpu":
+        if serving.on_device():
             self._metrics.registry.register(DeviceCollector(serving.on_device))
 
     def _verify(self) -> None:

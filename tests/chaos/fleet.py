@@ -144,14 +144,20 @@ async def run_fleet(
     ports: Sequence[int],
     advertised: Sequence[str] = (),
     metrics_ports: Sequence[int] = (),
+    modules: Sequence[str] = (),
 ) -> AsyncIterator[Fleet]:
-    """Run a server on each port; `advertised` are the addresses that they give for themselves."""
+    """Run a server on each port.
+
+    `advertised` are the addresses that they give for themselves; `modules` are what each of them is
+    started as, the server itself unless said otherwise.
+    """
     members = []
     for number, port in enumerate(ports):
         address = f"127.0.0.1:{port}"
         http = f"127.0.0.1:{metrics_ports[number]}" if metrics_ports else ""
         command = [
-            *(sys.executable, "-m", "carousel_server", "--models", str(models)),
+            *(sys.executable, "-m", modules[number] if modules else "carousel_server"),
+            *("--models", str(models)),
             *("--address", address, "--metrics-address", http or "127.0.0.1:0"),
             *("--store", store, "--advertise", advertised[number] if advertised else address),
             *(

@@ -69,6 +69,28 @@ def ready(wanted: str, there: str) -> dict[str, str]:
     }
 
 
+def device_memory(used: str, free: str) -> dict[str, str]:
+    """Return the series of a GPU's memory."""
+    return {
+        f'carousel_device_memory_bytes{{{POD},state="used"}}': used,
+        f'carousel_device_memory_bytes{{{POD},state="free"}}': free,
+    }
+
+
+def captures(values: str) -> dict[str, str]:
+    """Return the series of captured graphs."""
+    return {f"carousel_graph_captures_total{{{MODEL}}}": values}
+
+
+def replays(values: str, *, rows: str, steps: str) -> dict[str, str]:
+    """Return the series of captured graphs that ran, and of the pieces and steps that did."""
+    return {
+        f"carousel_graph_replays_total{{{MODEL}}}": values,
+        f"carousel_tick_steps_sum{{{MODEL}}}": steps,
+        **ticks(rows),
+    }
+
+
 def counted_from_nothing(name: str, summary: str, metric: str) -> Case:
     """Return the case of an alert on a counter that is not there before it is 1."""
     return Case(
@@ -257,6 +279,48 @@ CASES = [
         summary="The certificate that space/release-0 serves with ends in 4d 22h 50m 0s.",
         quiet=(
             {f"carousel_tls_certificate_expiry_timestamp_seconds{{{POD}}}": f"{15 * DAY}+0x80"},
+        ),
+    ),
+    Case(
+        "CarouselDeviceMemoryNearlyFull",
+        at=20,
+        firing=device_memory("97+0x30", "3+0x30"),
+        labels=WHERE,
+        summary="97% of the memory of the GPU of space/release-0 is in use.",
+        quiet=(
+            device_memory("94+0x30", "6+0x30"),
+            # While a new version takes over, both are there.
+            device_memory("80+0x10 97+0x5 80+0x15", "20+0x10 3+0x5 20+0x15"),
+        ),
+    ),
+    Case(
+        "CarouselGraphsRecaptured",
+        at=120,
+        firing=captures("0+2x180"),
+        labels=WHAT,
+        summary="Graphs of co2 are captured over and over on space/release-0: 120 within an hour.",
+        quiet=(
+            # At the start, and when a bucket is first needed.
+            captures("33+0x60 34 34 34 35 35 36+0x60"),
+            # A new version, a while ago and just now.
+            captures("33+0x40 22 33+0x40 22 33+0x60"),
+            # It went on for a while, and has come to rest.
+            captures("0+4x100 400+0x80"),
+        ),
+    ),
+    Case(
+        "CarouselStepsNotCaptured",
+        at=75,
+        firing=replays("33+0x90", rows="0+60x90", steps="0+60x90"),
+        labels=WHAT,
+        summary="Single steps of co2 are not replays of captured graphs on space/release-0.",
+        quiet=(
+            replays("33+60x90", rows="0+60x90", steps="0+60x90"),
+            # Chunks run whole.
+            replays("33+0x90", rows="0+60x90", steps="0+600x90"),
+            # Nothing runs, and a server without a GPU has no captured graphs.
+            replays("33+0x90", rows="7+0x90", steps="7+0x90"),
+            {**ticks("0+60x90"), f"carousel_tick_steps_sum{{{MODEL}}}": "0+60x90"},
         ),
     ),
 ]

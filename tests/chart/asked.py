@@ -33,6 +33,7 @@ def named_alerts() -> dict[str, str]:
     values = {
         "monitoring": {"rules": {"enabled": True}},
         "tls": {"enabled": True, "secretName": "tls"},
+        "gpu": {"enabled": True},
     }
     rules = one(render(values), "PrometheusRule")["spec"]["groups"][0]["rules"]
     return {rule["alert"]: rule["expr"] for rule in rules}
@@ -49,9 +50,14 @@ def dashboard() -> dict[str, Any]:
     return found
 
 
+def unfolded() -> list[dict[str, Any]]:
+    """Return rows and panels, those that are folded in a row too."""
+    return [each for panel in dashboard()["panels"] for each in (panel, *panel.get("panels", []))]
+
+
 def panels() -> list[str]:
     """Return the panels' queries."""
-    return [t["expr"] for panel in dashboard()["panels"] for t in panel.get("targets", [])]
+    return [t["expr"] for panel in unfolded() for t in panel.get("targets", [])]
 
 
 def variables() -> list[str]:

@@ -15,6 +15,7 @@ from tests.docs.pages import ROOT, anchors
 VALUES = {
     "monitoring": {"rules": {"enabled": True}},
     "tls": {"enabled": True, "secretName": "tls"},
+    "gpu": {"enabled": True},
 }
 NAMES = [case.name for case in CASES]
 
@@ -130,10 +131,16 @@ def test_thresholds_follow_the_values():
     assert "/ 4096 >" in after["CarouselDurableLagging"]["expr"]
 
 
-def test_without_tls_no_certificate_expires_and_without_parking_slots_are_always_full():
+def test_alerts_on_what_a_release_does_not_have_are_left_out():
+    """Without TLS no certificate expires, and without parking slots are always full."""
     plain = {"monitoring": {"rules": {"enabled": True}}, "server": {"parkAfter": 0}}
-    left_out = {"CarouselCertificateExpiring", "CarouselSlotsNearlyFull"}
-    assert set(NAMES) - set(rules(plain)) == left_out
+    assert set(NAMES) - set(rules(plain)) == {
+        "CarouselCertificateExpiring",
+        "CarouselSlotsNearlyFull",
+        "CarouselDeviceMemoryNearlyFull",
+        "CarouselGraphsRecaptured",
+        "CarouselStepsNotCaptured",
+    }
 
 
 def test_names_with_the_release_are_selected():

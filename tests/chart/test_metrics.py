@@ -13,8 +13,10 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from carousel.v1 import sessions_pb2
+from carousel_server.device_metrics import DeviceCollector
 from carousel_server.engine import controls
 from carousel_server.metrics import Metrics
+from carousel_server.runtime.device import Device
 from tests.chart import tools
 from tests.chart.asked import (
     FOREIGN,
@@ -28,19 +30,27 @@ from tests.chart.asked import (
     metrics_in,
     panels,
     plain,
+    unfolded,
 )
 from tests.chart.tools import CHART, TOOLS, one, render, shape
 from tests.support.bench import Bench, chunk, handles
+from tests.support.devicehost import MeasuredHost
+from tests.support.ondevice import open_on_device
 from tests.support.recurrence import RecurrenceRunner
+from tests.support.recurrent import cell
 
 
 @pytest.fixture(scope="module")
-def known():
+def known(tmp_path_factory):
     """Return the labels, and for `le`, `state`, `phase` and so on the values, of every sample."""
     metrics = Metrics("1.2.3")
     bench = Bench(RecurrenceRunner(slots=6), observer=metrics.observer("m"), max_steps_per_tick=4)
     metrics.watch(lambda: [("m", bench.engine)])
     metrics.watch_keeping(lambda: 0)
+    on_device = open_on_device(
+        tmp_path_factory.mktemp("device"), cell("lstm"), memory=MeasuredHost(Device("cpu"))
+    )
+    metrics.registry.register(DeviceCollector(lambda: [("m", on_device)]))
     a, b = bench.open("a", "b")
     bench.send({a: chunk(8), b: [float("nan"), 0]})
     bench.drain()
@@ -184,15 +194,15 @@ def test_the_dashboard_has_the_type_that_grafana_gives_it():
 
 
 def test_panels_have_their_places():
-    """No two overlap, none is wider than the page, no id is there twice."""
+    """No two overlap, none is wider than the page, no id is there twice; a row opened too."""
     seen: dict[tuple[int, int], int] = {}
-    for panel in dashboard()["panels"]:
+    for panel in unfolded():
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
         for x in range(place["x"], place["x"] + place["w"]):
             for y in range(place["y"], place["y"] + place["h"]):
                 assert seen.setdefault((x, y), panel["id"]) == panel["id"]
-    ids = [panel["id"] for panel in dashboard()["panels"]]
+    ids = [panel["id"] for panel in unfolded()]
     assert len(ids) == len(set(ids))
 
 
@@ -205,10 +215,26 @@ def test_the_dashboard_has_its_rows_and_variables():
         "Batch shape and padding",
         "Durability",
         "Resources",
+        "GPU, of servers that have one",
     ]
     names = [variable["name"] for variable in dashboard()["templating"]["list"]]
     assert names == ["datasource", "namespace", "pod", "model"]
     assert all('namespace="$namespace"' in query for query in panels())
+
+
+def test_what_a_fleet_may_not_have_is_folded_and_nothing_else():
+    """A panel without data looks like a fault; Grafana draws none of a row that is folded."""
+    folded = [panel["title"] for panel in dashboard()["panels"] if panel.get("collapsed")]
+    assert folded == ["GPU, of servers that have one"]
+    of_a_gpu = {family.name for family in DeviceCollector(list).collect()}
+    for panel in unfolded():
+        asked = {
+            m.removesuffix("_total")
+            for t in panel.get("targets", [])
+            for m in metrics_in(t["expr"])
+        }
+        inside = any(panel in row.get("panels", []) for row in dashboard()["panels"])
+        assert bool(asked & of_a_gpu) == inside, panel["title"]
 
 
 def test_the_dashboard_is_in_its_config_map():

@@ -23,6 +23,7 @@ from tests.chart.asked import (
     FOREIGN,
     SOURCES,
     adapter,
+    dashboard,
     keda,
     metrics_in,
     named_alerts,
@@ -30,7 +31,7 @@ from tests.chart.asked import (
     plain,
 )
 from tests.chart.test_alerts import VALUES, groups
-from tests.chart.watched import BAD, GOOD, Watched, run_watched
+from tests.chart.watched import BAD, GOOD, WITH_A_DEVICE, Watched, run_watched
 from tests.support import models
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,7 +48,8 @@ VALUELESS = {
 @pytest_asyncio.fixture(loop_scope="module", scope="module", autouse=True)
 async def watched(tmp_path_factory) -> AsyncIterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
-    async with run_watched(folder, rules=groups(VALUES)["groups"]) as running:
+    alerts = groups(VALUES)["groups"]
+    async with run_watched(folder, rules=alerts, modules=WITH_A_DEVICE) as running:
         # A version that can't be served: the alert, and its panel, are about such.
         models.put(running.repository, models.running_sum(), BAD, "broken").write_bytes(b"no model")
         yield running
@@ -122,18 +124,41 @@ async def test_every_panel_shows_numbers(watched):
         raise AssertionError("empty: " + "\n".join(sorted(queries))) from None
 
 
-async def test_the_panels_can_be_drawn(watched, tmp_path):
-    """In a process of its own: here the clients would have to wait for it."""
-    out = tmp_path / "dashboard.png"
+async def test_a_gpu_is_told_of_by_servers_that_have_one_alone(watched):
+    """Of two servers with the same models, one has them on a device."""
+    (row,) = (panel for panel in dashboard()["panels"] if panel.get("collapsed"))
+    for panel in row["panels"]:
+        for target in panel["targets"]:
+            found = watched.prometheus.query(substituted(target["expr"]))
+            assert {sample.labels["pod"] for sample in found} == {"release-1"}, panel["title"]
+
+
+async def drawn(watched, namespace, out):
+    """Draw a namespace's panels; return what was said of it.
+
+    In a process of its own: here the clients would have to wait for it.
+    """
     drawing = await asyncio.create_subprocess_exec(
         *(sys.executable, str(tools.TOOLS / "picture.py"), "--out", str(out)),
-        *("--prometheus", watched.prometheus.url, "--namespace", tools.NAMESPACE),
+        *("--prometheus", watched.prometheus.url, "--namespace", namespace),
         *("--minutes", "0.2"),
         stderr=subprocess.PIPE,
     )
     _, said = await drawing.communicate()
-    assert (drawing.returncode, said.decode()) == (0, ""), "or it names what has nothing to show"
+    assert drawing.returncode == 0, said.decode()
     assert out.read_bytes().startswith(b"\x89PNG")
+    return said.decode()
+
+
+async def test_the_panels_can_be_drawn(watched, tmp_path):
+    said = await drawn(watched, tools.NAMESPACE, tmp_path / "dashboard.png")
+    assert said == "", "or it names what has nothing to show"
+
+
+async def test_a_row_of_what_is_not_there_is_not_drawn(watched, tmp_path):
+    said = await drawn(watched, "nowhere", tmp_path / "nothing.png")
+    shown = [panel["title"] for panel in dashboard()["panels"] if panel["type"] != "row"]
+    assert said.splitlines() == [f"nothing to show: {title}" for title in shown]
 
 
 async def test_what_autoscalers_ask_for_is_a_share(watched):
@@ -188,6 +213,7 @@ async def test_what_goes_wrong_here_fires_and_what_does_not_is_quiet(watched):
 
     await eventually(watched, firing)
     quiet = {"CarouselDown", "CarouselAbsent", "CarouselStoreDown", "CarouselRestarted"}
+    quiet |= {"CarouselGraphsRecaptured", "CarouselStepsNotCaptured"}
     assert not quiet & set(watched.prometheus.alerts())
 
 

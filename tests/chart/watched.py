@@ -28,6 +28,8 @@ from tests.support.redis import RunningRedis, run_redis
 
 #: One model that is well, one whose values overflow, and one whose runs may fail.
 GOOD, BAD, FAILING = "keywords", "anomaly", "handwriting"
+#: What servers are started as where the second one runs its models as on a GPU.
+WITH_A_DEVICE = ("carousel_server", "tests.support.devicehost")
 FEATURES = 16
 _FLAGS = (
     *("--slots", "512", "--max-sessions", "2000", "--queue-rows", "600"),
@@ -49,9 +51,16 @@ class Watched:
 
 @asynccontextmanager
 async def run_watched(
-    folder: Path, *, rules: Sequence[Mapping[str, Any]] = (), seconds: float = 1.0
+    folder: Path,
+    *,
+    rules: Sequence[Mapping[str, Any]] = (),
+    seconds: float = 1.0,
+    modules: Sequence[str] = (),
 ) -> AsyncIterator[Watched]:
-    """Run everything for as long as the context lasts; Prometheus looks every so many seconds."""
+    """Run everything for as long as the context lasts; Prometheus looks every so many seconds.
+
+    `modules` are what the two servers are started as, one each.
+    """
     authority = Authority()
     tls = folder / "tls"
     tls.mkdir()
@@ -70,6 +79,7 @@ async def run_watched(
                 store=redis.url,
                 ports=ports[:2],
                 metrics_ports=ports[2:],
+                modules=modules,
             )
         )
         targets = {

@@ -103,4 +103,24 @@ sum by (namespace, pod, model) (
 - {{ include "carousel.alert" (list . "CarouselCertificateExpiring" "warning" "1h" (printf "The certificate that %s serves with ends in {{ $value | humanizeDuration }}." $pod)) | nindent 2 | trim }}
   expr: carousel_tls_certificate_expiry_timestamp_seconds{ {{- $s -}} } - time() < {{ mul $rules.certificateDays 86400 }}
 {{- end }}
+{{- if .Values.gpu.enabled }}
+- {{ include "carousel.alert" (list . "CarouselDeviceMemoryNearlyFull" "warning" "15m" (printf "{{ $value | humanizePercentage }} of the memory of the GPU of %s is in use." $pod)) | nindent 2 | trim }}
+  expr: |-
+    max by (namespace, pod) (
+      carousel_device_memory_bytes{state="used",{{ $s }}}
+        / ignoring(state) sum without(state) (carousel_device_memory_bytes{ {{- $s -}} })
+    ) > 0.95
+{{- /* All that a model of 11 buckets and two ways to step can have, three times: new versions have
+       graphs of their own, and the counts of the old ones leave with them. */}}
+- {{ include "carousel.alert" (list . "CarouselGraphsRecaptured" "warning" "30m" (printf "Graphs of {{ $labels.model }} are captured over and over on %s: {{ $value | humanize }} within an hour." $pod)) | nindent 2 | trim }}
+  expr: |-
+    sum by (namespace, pod, model) (increase(carousel_graph_captures_total{ {{- $s -}} }[1h])) > 100
+      and sum by (namespace, pod, model) (increase(carousel_graph_captures_total{ {{- $s -}} }[10m])) > 0
+{{- /* Chunks run whole: what matters is that pieces of one step do not. */}}
+- {{ include "carousel.alert" (list . "CarouselStepsNotCaptured" "info" "30m" (printf "Single steps of {{ $labels.model }} are not replays of captured graphs on %s." $pod)) | nindent 2 | trim }}
+  expr: |-
+    sum by (namespace, pod, model) (rate(carousel_graph_replays_total{ {{- $s -}} }[30m])) == 0
+      and sum by (namespace, pod, model) (rate(carousel_tick_steps_sum{ {{- $s -}} }[30m]))
+        / sum by (namespace, pod, model) (rate(carousel_tick_rows_sum{ {{- $s -}} }[30m])) < 1.1
+{{- end }}
 {{- end -}}

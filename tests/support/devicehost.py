@@ -1,0 +1,58 @@
+"""The whole server with its models as on a GPU, on the CPU provider.
+
+`python -m tests.support.devicehost` takes the server's own flags, with `--device cpu`. The host
+plays the device: its free memory is what the kernel says, its clock the processor's. So all that a
+server with a GPU shows is there, and none of it is made up.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from carousel_server import __main__, loading
+from carousel_server.runtime.device import Device
+from carousel_server.runtime.manifest import ModelFile
+from carousel_server.runtime.ondevice.choosing import DeviceOptions
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.memory import HostMemory, Room
+
+
+class MeasuredHost(HostMemory):
+    """The host's memory, measured as a device's is."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self._began = self._ended = 0.0
+
+    def room(self) -> Room:
+        """Return what the kernel says is available."""
+        lines = (line.partition(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        kib = {name: int(value.split()[0]) for name, _, value in lines}
+        return Room(kib["MemAvailable"] * 1024, kib["MemTotal"] * 1024)
+
+    def start_clock(self) -> None:
+        """Note the time: nothing is ever queued here."""
+        self._began = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Note it again."""
+        self._ended = time.perf_counter()
+
+    def clocked(self) -> float:
+        """Return the seconds between the two."""
+        return self._ended - self._began
+
+
+def open_on_host(
+    file: ModelFile, *, device: Device, slots: int, threads: int, options: DeviceOptions
+) -> DeviceModel:
+    """Return what `open_model` gives on a GPU, on the host."""
+    memory = MeasuredHost(device)
+    return DeviceModel(file, memory=memory, slots=slots, threads=threads, options=options)
+
+
+if __name__ == "__main__":
+    loading.open_model = open_on_host
+    sys.exit(__main__.main())
