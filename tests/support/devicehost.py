@@ -16,15 +16,17 @@ from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import ModelFile
 from carousel_server.runtime.ondevice.choosing import DeviceOptions
 from carousel_server.runtime.ondevice.devicemodel import DeviceModel
-from carousel_server.runtime.ondevice.memory import HostMemory, Room
+from carousel_server.runtime.ondevice.memory import HostMemory, Room, Stream
+
+
+class _Event:
+    """A point in a stream that was passed as soon as it was recorded."""
+
+    time = 0.0
 
 
 class MeasuredHost(HostMemory):
     """The host's memory, measured as a device's is."""
-
-    def __init__(self, device: Device) -> None:
-        super().__init__(device)
-        self._began = self._ended = 0.0
 
     def room(self) -> Room:
         """Return what the kernel says is available."""
@@ -32,17 +34,17 @@ class MeasuredHost(HostMemory):
         kib = {name: int(value.split()[0]) for name, _, value in lines}
         return Room(kib["MemAvailable"] * 1024, kib["MemTotal"] * 1024)
 
-    def start_clock(self) -> None:
+    def event(self, *, timed: bool = False) -> _Event:
+        """Return an event; all of them note the time."""
+        return _Event()
+
+    def record(self, event: _Event, stream: Stream) -> None:
         """Note the time: nothing is ever queued here."""
-        self._began = time.perf_counter()
+        event.time = time.perf_counter()
 
-    def stop_clock(self) -> None:
-        """Note it again."""
-        self._ended = time.perf_counter()
-
-    def clocked(self) -> float:
-        """Return the seconds between the two."""
-        return self._ended - self._began
+    def seconds(self, first: _Event, last: _Event) -> float:
+        """Return the seconds between two events."""
+        return last.time - first.time
 
 
 def open_on_host(
