@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -12,7 +11,7 @@ FEATURES, OUTPUTS = 16, 1
 WIDTHS = {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Network:
     """An LSTM of `layers` layers of `hidden` units over 16 features, and a linear answer."""
 
@@ -31,7 +30,7 @@ class Network:
         return 2 * self.layers * self.hidden * 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Case:
     """A tick of `rows` sessions, `steps` steps each."""
 
@@ -63,26 +62,29 @@ class Rates:
         return max(case.moved(math) / self.copy, case.operations / self.matrix)
 
 
-_HIDDEN = (128, 64, 512, 1024, 2048, 256)
-_LAYERS = (2, 1, 4)
-_ROWS = (1, 16, 256, 1024, 4096, 16_384)
-_LONG_ROWS, _LONG_STEPS = (1, 64, 1024), (8, 64)
+# The most telling ones first, in each: time may run out. First the usual ones, then the extremes,
+# then what lies between.
+_HIDDEN = (128, 512, 64, 1024, 2048, 256)
+_LAYERS = (2, 1, 4, 3)
+_TICKS = (
+    # Single steps: what a lone session waits for, a busy server's tick, and how far it goes.
+    *((256, 1), (1, 1), (1024, 1), (16_384, 1)),
+    # Chunks: where they begin to pay, and the longest.
+    *((64, 8), (64, 64), (1, 64), (1024, 8)),
+    # Between these.
+    *((16, 1), (4096, 1), (1, 8), (1024, 64)),
+)
+_SMALL_TICKS = ((1, 1), (16, 1), (4, 3))
 
 
-def networks(*, small: bool) -> Iterator[Network]:
-    """Yield the networks, those first that matter most: a measurement may run out of time."""
+def networks(*, small: bool) -> list[Network]:
+    """Return the networks, those first that matter most: a measurement may run out of time."""
     if small:
-        yield Network(64, 1)
-        return
-    for layers, hidden in product(_LAYERS, _HIDDEN):
-        yield Network(hidden, layers)
+        return [Network(64, 1), Network(32, 3)]
+    return [Network(hidden, layers) for layers, hidden in product(_LAYERS, _HIDDEN)]
 
 
-def cases(network: Network, *, small: bool) -> Iterator[Case]:
-    """Yield the ticks of a network: single steps, then chunks where that says something new."""
-    if small:
-        yield from (Case(network, rows, steps) for rows, steps in ((1, 1), (16, 1), (4, 3)))
-        return
-    yield from (Case(network, rows, 1) for rows in _ROWS)
-    if network.layers == 2:
-        yield from (Case(network, rows, steps) for steps in _LONG_STEPS for rows in _LONG_ROWS)
+def cases(network: Network, *, small: bool) -> list[Case]:
+    """Return the ticks of a network, (rows, steps), those first that tell most."""
+    ticks = _SMALL_TICKS if small else _TICKS
+    return [Case(network, rows, steps) for rows, steps in ticks]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from benchmarks.ondevice.budget import Budget
 from benchmarks.ondevice.cases import FEATURES
 from benchmarks.ondevice.models import Torch
+from carousel_server import log
 from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 from carousel_server.runtime.ondevice.proof import TOLERANCE
 
 _ROUNDS = 3
 _LONGEST = 8
+_TEST_TOOLS = ("pytest", "hypothesis", "pytest_asyncio", "pytest_timeout")
+_PATIENCE = 10.0  # until tests that were interrupted have ended what they started
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +84,32 @@ def _ragged(
         h, c = torch.where(goes_on, next_h, h), torch.where(goes_on, next_c, c)
         answers[time] = y[0].numpy()
     return answers, h, c
+
+
+def run_tests(budget: Budget) -> Check | None:
+    """Run the project's tests for GPUs; None, and a line, where they can't be, or take too long."""
+    missing = [name for name in _TEST_TOOLS if importlib.util.find_spec(name) is None]
+    if missing:
+        log.get().warning("the tests for GPUs are not run", missing=missing)
+        return None
+    status = status_within([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests"], budget)
+    if status is None:
+        log.get().warning("the tests for GPUs did not end", seconds=round(budget.spent))
+        return None
+    return Check("the project's tests for GPUs (exit status)", status, 0.0)
+
+
+def status_within(command: Sequence[str], budget: Budget) -> int | None:
+    """Return a command's exit status; None where time ran out: it is ended, with its children."""
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait(budget.left)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+        return None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

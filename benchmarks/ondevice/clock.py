@@ -10,7 +10,9 @@ import torch
 
 from benchmarks.ondevice.cases import Rates
 
-_LEAST_RUNS = 5
+_WARM_UP, _LEAST_RUNS = 2, 5
+#: Calls of a measurement, however long they take.
+LEAST_CALLS = _WARM_UP + _LEAST_RUNS
 _DTYPES = {
     "float32": torch.float32,
     "tf32": torch.float32,
@@ -21,8 +23,8 @@ _DTYPES = {
 
 def median_seconds(call: Callable[[], object], *, seconds: float) -> float:
     """Return the median time of a call, from calls that take so long together, and some more."""
-    call()
-    call()
+    for _ in range(_WARM_UP):
+        call()
     times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < _LEAST_RUNS:

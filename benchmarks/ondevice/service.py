@@ -1,4 +1,9 @@
-"""The whole server on the device, loaded by several client processes at once."""
+"""The whole server on the device, loaded by several gateways at once.
+
+A gateway is one process with one connection that has the sessions of many users, and sends a step
+of each of them in one message, columns: `carousel bench --mode group`. It sends the next one when
+it has the answers. It stands for what an application puts between its users and the server.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,14 @@ import json
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.ondevice.budget import Budget
 from benchmarks.processes import Running, carousel_server
 
 _PATIENCE = 60.0
@@ -18,9 +26,9 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Steps a second of so many client processes, and where the engine's time went meanwhile."""
+    """Steps a second of so many gateways, and where the engine's time went meanwhile."""
 
-    clients: int
+    gateways: int
     sessions: int
     steps_a_second: float
     ticking: float  # the part of the time in which the engine ran a tick
@@ -28,32 +36,58 @@ class Load:
 
 
 def load(
-    models: Path, device: str, *, clients: tuple[int, ...], sessions: int, seconds: float
+    models: Path,
+    device: str,
+    *,
+    gateways: Sequence[int],
+    sessions: int,
+    seconds: float,
+    budget: Budget,
 ) -> list[Load]:
-    """Serve the model `lstm` and measure it with each number of clients."""
+    """Serve the model `lstm`, and measure it with each number of gateways that there is time for.
+
+    The sessions are divided among the gateways.
+
+    Raises:
+        RuntimeError: the server did not start, or a gateway failed.
+
+    """
     flags = ("--device", device, "--slots", str(sessions), "--autotune")
     with carousel_server(models, *flags) as server:
-        return [_load(server, count, sessions, seconds) for count in clients]
+        return [
+            _load(server, count, sessions, seconds) for count in gateways if budget.left > seconds
+        ]
 
 
-def _load(server: Running, clients: int, sessions: int, seconds: float) -> Load:
+def _load(server: Running, gateways: int, sessions: int, seconds: float) -> Load:
     before = _busy(server)
     command = [
         *(sys.executable, "-m", "benchmarks.ondevice.client"),
         *("--address", server.address, "bench", "lstm", "--mode", "group", "--json"),
-        *("--sessions", str(sessions // clients), "--seconds", str(seconds)),
+        *("--sessions", str(sessions // gateways), "--seconds", str(seconds)),
     ]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(clients)]
     rate = 0.0
-    for process in running:
-        out, _ = process.communicate(timeout=seconds + _PATIENCE)
-        if process.returncode:
-            raise RuntimeError(f"a client ended with status {process.returncode}")
-        rate += json.loads(out)["modes"]["group"]["steps_per_second"]
+    with ExitStack() as stack:
+        running = [stack.enter_context(_process(command)) for _ in range(gateways)]
+        for process in running:
+            out, _ = process.communicate(timeout=seconds + _PATIENCE)
+            if process.returncode:
+                raise RuntimeError(f"a gateway ended with status {process.returncode}")
+            rate += json.loads(out)["modes"]["group"]["steps_per_second"]
     ticking, on_device = (
         (now - then) / seconds for now, then in zip(_busy(server), before, strict=True)
     )
-    return Load(clients, sessions, rate, ticking, on_device)
+    return Load(gateways, sessions, rate, ticking, on_device)
+
+
+@contextmanager
+def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a process, and end it with the context if it has not ended by itself."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _busy(server: Running) -> tuple[float, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
@@ -48,7 +49,7 @@ def print_ticks(console: Console, rates: Rates, timed: Sequence[Timed]) -> None:
     peers = ("device", "bare", "torch", "torch_graph")
     for name in ("H", "layers", "rows", "steps", "ours", *peers, "floor", "ours/floor", "steps/s"):
         table.add_column(name, justify="right")
-    for row in timed:
+    for row in sorted(timed, key=lambda timed: timed.case):
         network = row.case.network
         table.add_row(
             *map(str, (network.hidden, network.layers)),
@@ -65,14 +66,36 @@ def print_ticks(console: Console, rates: Rates, timed: Sequence[Timed]) -> None:
     )
 
 
+def print_left_out(
+    console: Console, timed: Sequence[Timed], cases: Sequence[Case], others: Sequence[str]
+) -> None:
+    """Print what there was no time for: a line a network, and one for anything else."""
+    begun = {each.case.network for each in timed}
+    for network, left in groupby(sorted(cases), key=lambda case: case.network):
+        ticks = ", ".join(f"{case.rows:,} x {case.steps}" for case in left)
+        which = f"rows x steps: {ticks}" if network in begun else "all ticks"
+        shape = f"H={network.hidden}, layers {network.layers}"
+        console.print(f"left out for time: {shape}, {which}", soft_wrap=True)
+    for other in others:
+        console.print(f"not measured, for time or as a line above says: {other}", soft_wrap=True)
+    if cases or others:
+        console.print("--minutes gives more")
+
+
+def print_spent(console: Console, spent: Mapping[str, float]) -> None:
+    """Print where the time went."""
+    parts = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in spent.items())
+    console.print(f"spent: {parts}", soft_wrap=True)
+
+
 def print_loads(console: Console, loads: Sequence[Load]) -> None:
-    """Print a row for each number of clients."""
+    """Print a row for each number of gateways."""
     table = Table(title="the whole server, single steps in columns")
-    for name in ("clients", "sessions", "steps/s", "engine busy", "device busy"):
+    for name in ("gateways", "sessions", "steps/s", "engine busy", "device busy"):
         table.add_column(name, justify="right")
-    for load in loads:
+    for load in sorted(loads, key=lambda load: load.gateways):
         table.add_row(
-            str(load.clients),
+            str(load.gateways),
             f"{load.sessions:,}",
             f"{load.steps_a_second:,.0f}",
             f"{load.ticking:.0%}",
