@@ -24,6 +24,12 @@ class DeviceCollector(Collector):
         yield _sums("graph_captures", "Graphs captured", models, lambda m: m.counts.captures)
         yield _sums("graph_replays", "Runs of captured graphs", models, lambda m: m.counts.replays)
         yield _sums(
+            "overlapped_ticks",
+            "Ticks that were queued on the device while another one was under way",
+            models,
+            lambda m: m.overlapped,
+        )
+        yield _sums(
             "device_run_seconds",
             "Seconds that ticks took on the device, by its own clock",
             models,
