@@ -23,7 +23,7 @@ from carousel_server.runtime.manifest import read_model
 from carousel_server.runtime.ondevice.choosing import DeviceOptions
 from carousel_server.runtime.ondevice.cuda.cudart import Cudart
 from carousel_server.runtime.ondevice.cuda.memory import CudaMemory
-from carousel_server.runtime.ondevice.devicemodel import DeviceModel
+from carousel_server.runtime.ondevice.devicemodel import DeviceModel, DeviceRun
 from carousel_server.runtime.ondevice.memory import HostMemory, Memory
 
 Tick = Callable[[], object]
@@ -49,6 +49,35 @@ def ours(model: DeviceModel, case: Case) -> Tick:
     slots, lengths = np.arange(1, case.rows + 1), np.full(case.rows, case.steps)
     x = inputs(case)
     return lambda: model.run(slots, lengths, {"x": x})
+
+
+class Overlapped:
+    """Ticks of the model that take turns between two halves of its sessions, one always ahead.
+
+    That is what a server is at whose clients send while others' ticks run. Each call begins a tick
+    and ends the one before it.
+    """
+
+    def __init__(self, model: DeviceModel, case: Case) -> None:
+        """Begin nothing yet; the model has slots for twice the rows."""
+        self._model, self._x = model, inputs(case)
+        self._lengths = np.full(case.rows, case.steps)
+        first = np.arange(1, case.rows + 1)
+        self._now, self._next = first, first + case.rows
+        self._ahead: DeviceRun | None = None
+
+    def tick(self) -> None:
+        """Begin a tick, and end the one before it."""
+        begun = self._model.start(self._now, self._lengths, {"x": self._x})
+        self.finish()
+        self._ahead = begun
+        self._now, self._next = self._next, self._now
+
+    def finish(self) -> None:
+        """End the tick that was begun last."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            ahead.finish()
 
 
 class Bare:

@@ -21,7 +21,10 @@ AIM_SECONDS, AIM_HIDDEN, AIM_ROWS = 60e-6, 128, 256
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Seconds of one tick, by who made it; `device` is ours without the host's part."""
+    """Seconds of one tick, by who made it.
+
+    `overlapped` is ours with the next one begun before one has ended, `device` without the host.
+    """
 
     case: Case
     floor: float
@@ -46,7 +49,7 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 def print_ticks(console: Console, rates: Rates, timed: Sequence[Timed]) -> None:
     """Print a row a tick, in microseconds, with the ratio to the floor."""
     table = Table(title="microseconds of a tick, medians; the inputs and answers are on the host")
-    peers = ("device", "bare", "torch", "torch_graph")
+    peers = ("overlapped", "device", "bare", "torch", "torch_graph")
     for name in ("H", "layers", "rows", "steps", "ours", *peers, "floor", "ours/floor", "steps/s"):
         table.add_column(name, justify="right")
     for row in sorted(timed, key=lambda timed: timed.case):

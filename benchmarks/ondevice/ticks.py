@@ -87,7 +87,7 @@ def set_up(contest: Contest, network: Network, largest: int) -> Iterator[_Contes
         path = write(torch, Path(folder))
         bare = contestants.Bare(path, contest.device)
         ours = contestants.open_ours(
-            path, contest.device, math=contest.math, slots=largest, largest=largest
+            path, contest.device, math=contest.math, slots=2 * largest, largest=largest
         )
     try:
         yield _Contestants(torch, bare, ours)
@@ -107,6 +107,12 @@ def _seconds(contest: Contest, made: _Contestants, case: Case) -> dict[str, floa
     }
     if made.ours.last_seconds > 0:
         seconds["device"] = made.ours.last_seconds
+    ahead = contestants.Overlapped(made.ours, case)
+    try:
+        if (time := _measured("overlapped", case, ahead.tick, contest.each)) is not None:
+            seconds["overlapped"] = time
+    finally:
+        ahead.finish()
     return seconds
 
 

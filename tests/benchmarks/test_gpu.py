@@ -186,7 +186,7 @@ def test_all_of_it_on_the_cpu(tmp_path, capsys):
     assert len(numbers["ticks"]) == sum(len(cases(n, small=True)) for n in networks(small=True))
     assert numbers["left_out"] == {"ticks": [], "others": []}
     for tick in numbers["ticks"]:
-        assert tick["seconds"].keys() == {"ours", "bare", "torch"}
+        assert tick["seconds"].keys() == {"ours", "overlapped", "bare", "torch"}
         assert min(tick["seconds"].values()) > 0 < tick["floor"]
     assert [load["gateways"] for load in numbers["server"]] == [1, 2]
     assert min(load["steps_a_second"] for load in numbers["server"]) > 0

@@ -154,3 +154,34 @@ def test_the_device_tells_its_time_and_room(tmp_path):
     assert 0 < ours.run_seconds - before < 1
     room = ours.memory.room()
     assert 0 < room.free < room.total
+
+
+@needs_gpu
+@pytest.mark.parametrize("autotune", [False, True])
+def test_ticks_and_copies_beside_each_other_are_as_on_the_cpu(tmp_path, autotune):
+    """Two ticks under way, states copied out and written in between: nobody waits for anybody."""
+    made = cell("lstm", layers=2, hidden=128, features=16)
+    ours, ordinary = on_gpu(tmp_path, made, autotune=autotune), load(tmp_path, made, slots=SLOTS)
+    rng, halves = np.random.default_rng(3), np.split(np.arange(1, SLOTS + 1), 2)
+    ahead, copies = None, []
+    for turn in range(60):
+        slots = rng.permutation(halves[turn % 2])[: int(rng.choice([1, 5, 64, 1000]))]
+        lengths = rng.integers(1, int(rng.choice([1, 4])) + 1, len(slots))
+        values = inputs(ours, rng, int(lengths.max()), len(slots))
+        within = np.arange(lengths.max())[:, None] < lengths
+        wanted = ordinary.run(slots, lengths, values)[0]["y"][within]
+        begun = ours.start(slots, lengths, values)
+        if ahead is not None:
+            run, before, expected = ahead
+            assert worst(run.finish()[0]["y"][before], expected) < 1e-4, f"turn {turn}"
+        ahead = begun, within, wanted
+        resting = rng.permutation(halves[1 - turn % 2])[:300]
+        copies.append((ours.copy(resting), ordinary.read(resting)))
+        states = ordinary.read(resting[:20])
+        for model in (ours, ordinary):
+            model.write(resting[-20:], states)
+    ahead[0].finish()
+    for copy, states in copies:
+        for name, value in states.items():
+            assert worst(copy.get()[name], value) < 1e-4
+    assert ours.overlapped > 50
