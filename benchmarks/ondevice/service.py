@@ -31,7 +31,7 @@ class Load:
     gateways: int
     sessions: int
     steps_a_second: float
-    ticking: float  # the part of the time in which the engine ran a tick
+    ticking: float  # ticks under way at a time, in the mean: they may overlap
     on_device: float  # the part in which the device was at work on it, by its own clock
 
 

@@ -94,14 +94,14 @@ def print_spent(console: Console, spent: Mapping[str, float]) -> None:
 def print_loads(console: Console, loads: Sequence[Load]) -> None:
     """Print a row for each number of gateways."""
     table = Table(title="the whole server, single steps in columns")
-    for name in ("gateways", "sessions", "steps/s", "engine busy", "device busy"):
+    for name in ("gateways", "sessions", "steps/s", "ticks under way", "device busy"):
         table.add_column(name, justify="right")
     for load in sorted(loads, key=lambda load: load.gateways):
         table.add_row(
             str(load.gateways),
             f"{load.sessions:,}",
             f"{load.steps_a_second:,.0f}",
-            f"{load.ticking:.0%}",
+            f"{load.ticking:.2f}",
             f"{load.on_device:.0%}",
         )
     console.print(table)

@@ -310,11 +310,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 (
                     _rate("carousel_step_seconds_sum", "pod, model", more='phase="run"')
                     + f" and on(pod, model) carousel_pool_bytes{{{_MODELS}}}",
-                    "{{pod}} {{model}} engine",
+                    "{{pod}} {{model}} ticks under way",
                 ),
             ),
             "Share of the time in which the GPU was at a model's ticks, by its own clock, and in "
-            "which the engine was. Engine busy, GPU not: the host is what is slow.",
+            "which there were any: two at a time are 200 %. Many of these, and a GPU that rests: "
+            "the host is what is slow.",
         ),
         Panel(
             "Copies",

@@ -2,11 +2,13 @@
 
 `python -m tests.support.devicehost` takes the server's own flags, with `--device cpu`. The host
 plays the device: its free memory is what the kernel says, its clock the processor's. So all that a
-server with a GPU shows is there, and none of it is made up.
+server with a GPU shows is there, and none of it is made up. With `DEFER` in the environment it puts
+everything off instead, by the seed that `DEFER` gives.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from carousel_server.runtime.manifest import ModelFile
 from carousel_server.runtime.ondevice.choosing import DeviceOptions
 from carousel_server.runtime.ondevice.devicemodel import DeviceModel
 from carousel_server.runtime.ondevice.memory import HostMemory, Room, Stream
+from tests.support.deferred import DeferredMemory
 
 
 class _Event:
@@ -51,7 +54,8 @@ def open_on_host(
     file: ModelFile, *, device: Device, slots: int, threads: int, options: DeviceOptions
 ) -> DeviceModel:
     """Return what `open_model` gives on a GPU, on the host."""
-    memory = MeasuredHost(device)
+    seed = os.environ.get("DEFER")
+    memory = MeasuredHost(device) if seed is None else DeferredMemory(int(seed))
     return DeviceModel(file, memory=memory, slots=slots, threads=threads, options=options)
 
 
