@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from carousel_client._errors import InvalidInput
+from carousel_client._kinds import check_text
 
 #: Where a server listens if nobody says otherwise.
 DEFAULT_ADDRESS: Final = "localhost:8001"
@@ -19,7 +20,11 @@ def addresses(given: str | Sequence[str]) -> list[str]:
 
     Raises InvalidInput where there is none.
     """
-    found = [given] if isinstance(given, str) else list(given)
+    found = [given] if isinstance(given, str) else []
+    if not isinstance(given, str | bytes) and isinstance(given, Iterable):
+        found = list(given)
+    for address in found:
+        check_text(address, "an address")
     if not found or not all(found):
         raise InvalidInput(f"expected an address such as {DEFAULT_ADDRESS!r}, or a list of them")
     return found

@@ -33,6 +33,7 @@ from carousel_client._controls import (
     rewind,
 )
 from carousel_client._errors import CarouselError, Unavailable
+from carousel_client._kinds import check_source
 from carousel_client._session import (
     GroupView,
     SessionView,
@@ -108,6 +109,7 @@ class Session(SessionView, ClosedAfterwards):
         them, in seconds. Raises what `step` raises, and what `xs` raises.
         """
         check_window(window)
+        check_source(xs, "what is streamed")
         return self._stream(xs, window, timeout)
 
     async def reset(self) -> None:

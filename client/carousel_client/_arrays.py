@@ -15,6 +15,7 @@ import numpy as np
 from carousel_client import _texts
 from carousel_client._columns import ONE_STEP, Array, Ints
 from carousel_client._errors import InvalidInput
+from carousel_client._kinds import came
 from carousel_client._models import ModelInfo, TensorInfo
 
 #: How answers are shaped: one step a row `(N, *step)`, equal chunks `(N, T, *step)`, or a list;
@@ -192,6 +193,10 @@ def _check_cast(spec: TensorInfo, array: Array) -> None:
     if array.size == 0:
         return
     have, want = array.dtype, spec.dtype
+    if have.kind == "b" and spec.symbols:  # numpy takes True for 1
+        raise InvalidInput(
+            f"input {spec.name!r} takes symbols' numbers, {want.name}, or text, but got bool"
+        )
     if have.kind in "iu" and want.kind in "iu":
         info = np.iinfo(want.name)
         low, high = int(array.min()), int(array.max())
@@ -204,6 +209,10 @@ def _check_cast(spec: TensorInfo, array: Array) -> None:
         raise InvalidInput(
             f"input {spec.name!r} takes {want.name}, but got an array of strings, which doesn't "
             "convert; text is one string for a session, and a list of them for a group"
+        )
+    elif have.kind == "O":
+        raise InvalidInput(
+            f"input {spec.name!r} takes {want.name}, but got {came(array[()])}: expected numbers"
         )
     elif have.kind not in "fiub" or not np.can_cast(have, want, "same_kind"):
         raise InvalidInput(

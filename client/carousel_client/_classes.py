@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from carousel_client._columns import Array, Ints
 from carousel_client._errors import InvalidInput
+from carousel_client._kinds import check_number, check_whole
 
 #: What the numbers of an output are: plain ones, or probabilities of the classes of its columns.
 Content: TypeAlias = Literal["", "probabilities", "log_probabilities"]
@@ -63,8 +64,7 @@ class Classes:
 
         A list of pairs for one step, a list of T such lists for T. Raises InvalidInput.
         """
-        if k < 1:
-            raise InvalidInput(f"k must be at least 1, but is {k}")
+        check_whole(k, "k", least=1)
         order = np.argsort(-self.array, axis=-1, kind="stable")[..., :k]
         best = np.take_along_axis(self.probabilities, order, axis=-1)
         if self.array.ndim == 1:
@@ -112,6 +112,7 @@ def draw(logs: Array, rng: Chance = None, *, temperature: float = 1.0) -> Any:
 
     They need no sum of 1. Raises InvalidInput for a temperature below 0, or nothing to draw from.
     """
+    check_number(temperature, "temperature")
     if not 0 <= temperature < np.inf:
         raise InvalidInput(f"temperature must be 0 or more, and finite, but is {temperature:g}")
     if temperature == 0:

@@ -27,6 +27,7 @@ from carousel_client._errors import (
     ServerError,
     SessionClosed,
 )
+from carousel_client._kinds import check_name
 
 #: Statuses after which a session that outlives its server is looked for.
 _ELSEWHERE: Final = frozenset({pb.ROW_STATUS_STALE_HANDLE, pb.ROW_STATUS_MOVED})
@@ -87,6 +88,7 @@ def _check_mark(name: object) -> None:
         raise InvalidInput(
             f"a mark's name has 1 to {wire.MAX_ID_LENGTH} characters, but {str(name)[:20]!r} came"
         )
+    check_name(name, "a mark's name")
 
 
 class Result:

@@ -23,6 +23,7 @@ from carousel_client._columns import Ints
 from carousel_client._controls import Control, Result, note
 from carousel_client._errors import SessionExists, Unavailable
 from carousel_client._hosts import Host
+from carousel_client._kinds import check_name
 from carousel_client._models import (
     ModelInfo,
     ServerInfo,
@@ -52,6 +53,7 @@ class Flows(Opening):
 
     def sessions(self, model: str = "") -> Flow[list[SessionInfo]]:
         """List all open sessions, page by page."""
+        check_name(model, "the model's name")
         found: list[SessionInfo] = []
         request = pb.ListSessionsRequest(model=model)
         while True:

@@ -30,6 +30,7 @@ from carousel_client._errors import (
 )
 from carousel_client._finding import Finding, raise_unless_away
 from carousel_client._hosts import Host
+from carousel_client._kinds import check_mapping, check_name
 from carousel_client._models import ModelInfo, model_info
 from carousel_client._packing import tensors
 from carousel_client._replay import Origin, keeper
@@ -57,6 +58,7 @@ class Opening(Finding):
 
     def model(self, name: str, version: str = "") -> Flow[ModelInfo]:
         """Describe one model. Raises ModelNotFound."""
+        check_model(name, version)
         request = models_pb2.GetModelRequest(name=name, version=version)
         response = yield from self.safe(lambda: self._call(MODEL, request, "model"))
         found = model_info(response.model)
@@ -73,7 +75,9 @@ class Opening(Finding):
         resume: bool | None = None,
     ) -> Flow[Roster]:
         """Open one session for each id; for None, one with an id of our own making."""
+        check_model(model, version)
         check_ids(ids)
+        check_mapping({} if states is None else states, "initial_states")
         made = made_up(ids)
         request = pb.OpenRequest(model=model, version=version, ids=made, count=len(made))
         begin = {}
@@ -94,6 +98,9 @@ class Opening(Finding):
 
         Where some are at other servers they are looked for there; those found are then taken.
         """
+        check_model(model, "")
+        for name in ids:  # here None stands for no session
+            check_name(name, "a session's id")
         check_ids(ids)
         self.affinity = self.affinity or ids[0]
         request = pb.AttachRequest(model=model, ids=ids)
@@ -113,6 +120,7 @@ class Opening(Finding):
         resume: bool | None = None,
     ) -> Flow[Roster]:
         """Open one session for each snapshot, under these ids."""
+        check_model(model, version)
         check_ids(ids)
         check_snapshots(saved, len(ids))
         made = made_up(ids)
@@ -268,10 +276,17 @@ def chosen_ids(ids: Sequence[str | None]) -> bool:
     return any(name is not None for name in ids)
 
 
+def check_model(name: str, version: str) -> None:
+    check_name(name, "the model's name")
+    check_name(version, "the model's version")
+
+
 def check_ids(ids: Sequence[str | None]) -> None:
     if not ids:
         raise InvalidInput("expected at least one session, but got none")
     for name in ids:
+        if name is not None:
+            check_name(name, "a session's id")
         if name is not None and not 1 <= len(name) <= wire.MAX_ID_LENGTH:
             raise InvalidInput(
                 f"a session's id has 1 to {wire.MAX_ID_LENGTH} characters, but {name[:20]!r} has "

@@ -12,6 +12,7 @@ import grpc
 from carousel import wire
 from carousel_client._errors import InvalidInput
 from carousel_client._failover import FailoverEvent
+from carousel_client._kinds import came, check_number, check_whole
 from carousel_client._models import Drain
 from carousel_client._tls import Tls
 
@@ -28,6 +29,8 @@ class Backoff:
     multiplier: float = 2.0
 
     def __post_init__(self) -> None:
+        for name in ("initial", "maximum", "multiplier"):
+            check_number(getattr(self, name), name)
         if not (0 < self.initial <= self.maximum and self.multiplier >= 1):
             raise InvalidInput(
                 "a Backoff needs 0 < initial <= maximum and multiplier >= 1, but has initial "
@@ -74,8 +77,23 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
+            check_number(getattr(self, name), name)
             if getattr(self, name) <= 0:
                 raise InvalidInput(f"{name} must be positive, but is {getattr(self, name)}")
+        for name in ("max_message_bytes", "replay_bytes"):
+            check_whole(getattr(self, name), name)
+        if self.max_message_bytes < wire.LEAST_MAX_MESSAGE_BYTES:
+            raise InvalidInput(
+                f"max_message_bytes must be at least {wire.LEAST_MAX_MESSAGE_BYTES:,}, but is "
+                f"{self.max_message_bytes:,}"
+            )
+        if not isinstance(self.tls, Tls | None):
+            raise InvalidInput(f"tls: expected a carousel.Tls, but got {came(self.tls)}")
+        for name in ("on_drain", "on_failover"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise InvalidInput(
+                    f"{name}: expected a function, but got {came(getattr(self, name))}"
+                )
         if self.credentials is not None and self.tls is not None:
             raise InvalidInput("expected `tls` or `credentials`, but got both")
 

@@ -12,6 +12,7 @@ from carousel_client._arrays import many_sessions, one_session
 from carousel_client._block import FIRST_ROW, Block, Roster
 from carousel_client._columns import Array, Ints
 from carousel_client._errors import CarouselError, GroupError, InvalidInput, SessionError
+from carousel_client._kinds import came, check_mapping, check_number, check_whole
 from carousel_client._models import ModelInfo
 
 
@@ -46,7 +47,12 @@ class RosterView:
         size = len(self._roster.ids)
         if rows is None:
             return np.arange(size)
-        chosen = np.unique(np.array(list(rows), np.int64))
+        if not isinstance(rows, Iterable):
+            raise InvalidInput(f"rows: expected rows' numbers, such as [0], but got {came(rows)}")
+        numbers = list(rows)
+        for number in numbers:
+            check_whole(number, "rows")
+        chosen = np.unique(np.array(numbers, np.int64))
         if len(chosen) and not (chosen[0] >= 0 and chosen[-1] < size):
             raise InvalidInput(f"rows must be within 0 to {size - 1}, but {chosen.tolist()} came")
         return chosen
@@ -119,13 +125,13 @@ def row_of(columns: Mapping[str, Array], row: int) -> dict[str, Array]:
 
 def check_window(window: int) -> None:
     """Raise InvalidInput unless a window holds something."""
-    if window < 1:
-        raise InvalidInput(f"window must be at least 1, but is {window}")
+    check_whole(window, "window", least=1)
 
 
 def _deadline(timeout: float | None) -> float | None:
     if timeout is None:
         return None
+    check_number(timeout, "timeout")
     if timeout <= 0:
         raise InvalidInput(f"timeout must be positive, in seconds, but is {timeout:g}")
     return time.monotonic() + timeout
@@ -133,11 +139,42 @@ def _deadline(timeout: float | None) -> float | None:
 
 def wanted(sessions: int | Sequence[str]) -> list[str | None]:
     """Return the ids of the sessions to open: None for each whose id doesn't matter."""
-    if isinstance(sessions, str):
-        raise InvalidInput(f"expected a number or a list of ids, but got the string {sessions!r}")
-    return [None] * sessions if isinstance(sessions, int) else list(sessions)
+    if isinstance(sessions, str | bytes | Mapping) or not isinstance(sessions, Iterable):
+        if isinstance(sessions, int | np.integer) and not isinstance(sessions, bool):
+            check_whole(sessions, "the number of sessions", least=1)
+            return [None] * int(sessions)
+        raise InvalidInput(
+            f"expected a number of sessions or a list of ids, but got {came(sessions)}"
+        )
+    return list(sessions)
+
+
+def wanted_for(saved: object, ids: Sequence[str] | None) -> list[str | None]:
+    """Return the ids of the sessions to make of snapshots. Raises InvalidInput."""
+    if ids is not None:
+        return wanted(ids)
+    if isinstance(saved, str | bytes) or not isinstance(saved, Sequence):
+        raise InvalidInput(f"expected a list of snapshots, but got {came(saved)}")
+    return [None] * len(saved)
+
+
+def names(ids: Sequence[str]) -> list[str]:
+    """Return the ids of sessions to attach to. Raises InvalidInput."""
+    if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"expected a list of sessions' ids, but got {came(ids)}")
+    return list(ids)
 
 
 def one_state_each(states: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return one session's states `[*state]` as those of a group of one, `[1, *state]`."""
-    return None if states is None else {k: np.asarray(v)[np.newaxis] for k, v in states.items()}
+    if states is None:
+        return None
+    check_mapping(states, "initial_states")
+    return {name: _stacked(name, state) for name, state in states.items()}
+
+
+def _stacked(name: str, state: Any) -> Array:
+    try:
+        return np.asarray(state)[np.newaxis]
+    except ValueError as error:
+        raise InvalidInput(f"state {name!r} is not an array: {error}") from None

@@ -13,7 +13,7 @@ from carousel_client._addresses import DEFAULT_ADDRESS, addresses
 from carousel_client._failover import FailoverEvent
 from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
 from carousel_client._options import Backoff, Options
-from carousel_client._session import one_state_each, wanted
+from carousel_client._session import names, one_state_each, wanted, wanted_for
 from carousel_client._sync_link import Link
 from carousel_client._sync_session import Session, SessionGroup
 from carousel_client._tls import Tls
@@ -150,7 +150,7 @@ class Client:
     ) -> SessionGroup:
         """Take up open sessions: all of them, or none and SessionNotFound."""
         return SessionGroup(
-            self._link, self._link.run(self._link.flows.attach(model, ids, resume=resume))
+            self._link, self._link.run(self._link.flows.attach(model, names(ids), resume=resume))
         )
 
     def restore(
@@ -180,8 +180,8 @@ class Client:
         resume: bool | None = None,
     ) -> SessionGroup:
         """Open a session for each snapshot: all of them, or none and what `restore` raises."""
-        names = wanted(len(saved) if ids is None else ids)
-        flow = self._link.flows.restore(model, saved, names, version, resume=resume)
+        chosen = wanted_for(saved, ids)
+        flow = self._link.flows.restore(model, saved, chosen, version, resume=resume)
         return SessionGroup(self._link, self._link.run(flow))
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from carousel_client._classes import Classes
 from carousel_client._columns import Array
 from carousel_client._errors import InvalidInput
+from carousel_client._kinds import check_text
 from carousel_client._vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def vocabulary(model: ModelInfo) -> tuple[TensorInfo, Vocabulary]:
 
 def encode(model: ModelInfo, text: str) -> Array:
     """Return a text as the model's input, (T,). Raises InvalidInput; also for an empty text."""
+    check_text(text, "the text")
     if text == "":
         raise InvalidInput("the text is empty: a step takes at least one symbol")
     spec, known = vocabulary(model)

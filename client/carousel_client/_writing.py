@@ -16,6 +16,7 @@ from carousel_client import _texts
 from carousel_client._classes import Chance, Classes, Floats, draw
 from carousel_client._columns import Array, Ints
 from carousel_client._errors import InvalidInput
+from carousel_client._kinds import check_number, check_text, check_whole
 from carousel_client._models import ModelInfo, TensorInfo
 
 # A long prompt is sent in chunks, for only the last answer is of interest.
@@ -47,6 +48,7 @@ class Language:
 
     def prompt(self, text: str) -> Iterator[Array]:
         """Yield a prompt as the model takes it, in chunks (T,). Raises InvalidInput."""
+        check_text(text, "the prompt")
         if not text:
             raise InvalidInput("the prompt is empty: the model says what follows on a text")
         ids = _texts.encode(self._model, text)
@@ -87,7 +89,8 @@ class Writer:
     """Draws one symbol after the other. Raises InvalidInput."""
 
     def __init__(self, model: ModelInfo, length: int, temperature: float, rng: Chance) -> None:
-        _check(length, "length")
+        check_whole(length, "length", least=1)
+        check_number(temperature, "temperature")
         self.language = Language(model)
         self._temperature = temperature
         self._rng = np.random.default_rng(rng)
@@ -118,8 +121,8 @@ class Search:
     """
 
     def __init__(self, model: ModelInfo, length: int, beams: int) -> None:
-        _check(length, "length")
-        _check(beams, "beams")
+        check_whole(length, "length", least=1)
+        check_whole(beams, "beams", least=1)
         self.language = Language(model)
         self._beams = beams
         self._scores: Floats = np.zeros(1)  # (K,)
@@ -159,8 +162,3 @@ def best(scores: Floats, logs: Floats, beams: int) -> tuple[Ints, Ints, Floats]:
     order = order[total[order] > -np.inf]
     parents, symbols = np.divmod(order, logs.shape[1])
     return parents, symbols, total[order]
-
-
-def _check(number: int, what: str) -> None:
-    if number < 1:
-        raise InvalidInput(f"{what} must be at least 1, but is {number}")

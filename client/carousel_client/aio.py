@@ -30,7 +30,7 @@ from carousel_client._failover import FailoverEvent
 from carousel_client._flows import Flows
 from carousel_client._models import Drain, ModelInfo, ServerInfo, SessionInfo
 from carousel_client._options import Backoff, Options
-from carousel_client._session import one_state_each, wanted
+from carousel_client._session import names, one_state_each, wanted, wanted_for
 from carousel_client._tls import Tls
 
 __all__ = ["Client", "Session", "SessionGroup", "connect", "text"]
@@ -154,7 +154,8 @@ class Client:
         self, model: str, ids: Sequence[str], *, resume: bool | None = None
     ) -> Opening[SessionGroup]:
         """Take up open sessions: all of them, or none and SessionNotFound."""
-        return self._opening(SessionGroup, lambda flows: flows.attach(model, ids, resume=resume))
+        chosen = names(ids)
+        return self._opening(SessionGroup, lambda flows: flows.attach(model, chosen, resume=resume))
 
     def restore(
         self,
@@ -184,9 +185,9 @@ class Client:
         resume: bool | None = None,
     ) -> Opening[SessionGroup]:
         """Open a session for each snapshot: all of them, or none and what `restore` raises."""
-        names = wanted(len(saved) if ids is None else ids)
+        chosen = wanted_for(saved, ids)
         return self._opening(
-            SessionGroup, lambda flows: flows.restore(model, saved, names, version, resume=resume)
+            SessionGroup, lambda flows: flows.restore(model, saved, chosen, version, resume=resume)
         )
 
     async def close(self) -> None:

@@ -50,3 +50,6 @@ MAX_ID_LENGTH: Final = 128
 
 #: The most bytes in one gRPC message, at both ends, by default.
 DEFAULT_MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+
+#: The least such bound: what says how a model is made, or that a message failed, must fit in too.
+LEAST_MAX_MESSAGE_BYTES: Final = 64 * 1024

@@ -6,24 +6,24 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from carousel_server.addresses import is_loopback, split_address
+from carousel_server.problems import Expected
 from carousel_server.sources import Sources, load
 
 _MIB = 1024 * 1024
 _DEVICE = r"auto|cpu|cuda(:\d+)?"
 _INT32_MAX = 2**31 - 1
+_MOST_THREADS = 4096
 
 
 def _no_truth_value(value: Any) -> Any:
-    """Refuse YAML's `true`, which Python takes for 1."""
-    if isinstance(value, bool):
-        raise ValueError("a whole number was expected")
-    return value
+    """Refuse YAML's `true`, which Python takes for 1, by making it what no number is."""
+    return str(value) if isinstance(value, bool) else value
 
 
 def _auto_is_zero(value: object) -> object:
@@ -36,12 +36,18 @@ def _host_and_port(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_host_and_port)]
-Threads = Annotated[int, BeforeValidator(_auto_is_zero)]
+Threads = Annotated[
+    int,
+    BeforeValidator(_no_truth_value),
+    BeforeValidator(_auto_is_zero),
+    Field(ge=0, le=_MOST_THREADS),
+    Expected(f"auto, or a whole number from 0 to {_MOST_THREADS:,}"),
+]
 Count = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1)]
 # What gRPC or a run counts in 32 bits.
 SmallCount = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=_INT32_MAX)]
 # 30 years, and still a number of milliseconds that the protocol can hold.
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Seconds = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, le=1e9)]
 
 
 class Settings(Sources):
@@ -55,9 +61,8 @@ class Settings(Sources):
         "127.0.0.1:8002", description="HOST:PORT for /metrics, /healthz and /readyz"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    math: str = Field(
+    math: Literal["float32", "tf32", "float16", "bfloat16"] = Field(
         "float32",
-        pattern="^(float32|tf32|float16|bfloat16)$",
         description="on a GPU: the numbers that matrix products are made in: float32, tf32, "
         "float16 or bfloat16; states stay as the model has them",
     )
@@ -74,16 +79,17 @@ class Settings(Sources):
         default=False,
         description="on a GPU: serve models some of whose nodes ONNX Runtime runs on the CPU",
     )
-    pool_bytes: float = Field(
+    pool_bytes: Annotated[float, BeforeValidator(_no_truth_value)] = Field(
         0.8,
         gt=0,
+        allow_inf_nan=False,
         description="bytes of the device's memory that a model's pool may take; up to 1: that part "
         "of what is free when it is loaded",
     )
     threads: Threads = Field(
-        0, ge=0, description="threads inside a large run; auto or 0: one for every core"
+        0, description="threads inside a large run; auto or 0: one for every core"
     )
-    busy_poll_us: int = Field(
+    busy_poll_us: Annotated[int, BeforeValidator(_no_truth_value)] = Field(
         200,
         ge=0,
         le=1_000_000,
@@ -97,7 +103,9 @@ class Settings(Sources):
     )
     max_sessions: Count = Field(1_000_000, description="sessions that the server has room for")
     max_message_bytes: SmallCount = Field(
-        64 * _MIB, description="the largest gRPC message, in bytes"
+        64 * _MIB,
+        ge=64 * 1024,
+        description="the largest gRPC message, in bytes",
     )
     max_chunk: SmallCount = Field(65_536, description="the longest chunk, in steps")
     max_steps_per_tick: SmallCount = Field(
@@ -105,15 +113,13 @@ class Settings(Sources):
     )
     queue_rows: Count = Field(65_536, description="rows that may wait for a model")
     queue_bytes: Count = Field(256 * _MIB, description="bytes of inputs that may wait for a model")
-    park_after: float = Field(
+    park_after: Seconds = Field(
         0.0,
-        ge=0,
         description="seconds after which an idle session's state leaves the device; "
         "0: only when another one needs its slot",
     )
-    state_dtype: str = Field(
+    state_dtype: Literal["float32", "float16"] = Field(
         "float32",
-        pattern="float32|float16",
         description="how parked float32 states are kept: float32, or float16 in half the memory",
     )
     store: str = Field(
@@ -132,12 +138,11 @@ class Settings(Sources):
     checkpoint_every_ms: Count = Field(
         1000, description="milliseconds after which a session that was stepped is saved"
     )
-    durability: str = Field(
+    durability: Literal["relaxed", "strict"] = Field(
         "relaxed",
-        pattern="^(relaxed|strict)$",
         description="relaxed, or strict: no answer leaves before the store has what it tells of",
     )
-    lease_seconds: float = Field(
+    lease_seconds: Annotated[float, BeforeValidator(_no_truth_value)] = Field(
         2.0, ge=0.1, le=3600, description="seconds after which others take over from a dead server"
     )
     store_buffer_bytes: Count = Field(
@@ -153,9 +158,8 @@ class Settings(Sources):
         5.0,
         description="seconds between looks at the repository for new versions; 0: only on SIGHUP",
     )
-    migrate: str = Field(
+    migrate: Literal["none", "compatible"] = Field(
         "none",
-        pattern="^(none|compatible)$",
         description="whether open sessions go on with a new version: none, or compatible: "
         "where inputs, outputs and states are the same",
     )
@@ -176,14 +180,16 @@ class Settings(Sources):
     insecure: bool = Field(
         default=False, description="serve other machines without TLS, without asking who they are"
     )
-    otlp_traces_endpoint: str = Field(
+    otlp_traces_endpoint: Annotated[
+        str, Expected("http://HOST:PORT, https://HOST:PORT or nothing")
+    ] = Field(
         "",
         pattern=r"^(https?://[^/@\s]+:\d+/?)?$",
         description="http://HOST:PORT or https://HOST:PORT of an OpenTelemetry collector that gets "
         "a span of each request, by OTLP over gRPC; empty: none",
     )
-    log_format: str = Field(
-        "auto", pattern="^(auto|json|text)$", description="auto (text on a terminal), json or text"
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto (text on a terminal), json or text"
     )
 
     @field_validator("device")

@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from carousel_server.errors import ConfigError
+from carousel_server.problems import sentences
 
 
 class Sources(BaseSettings):
@@ -55,7 +56,7 @@ def load(settings: type[S], flags: Mapping[str, Any], config: Path | None) -> S:
     try:
         found: S = Configured(**flags)
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_sentence, error.errors()))) from error
+        raise ConfigError("; ".join(sentences(error, settings, flags, config))) from error
     except SettingsError as error:
         raise ConfigError(str(error)) from error
     return found
@@ -76,13 +77,3 @@ def _check_file(config: Path) -> None:
         raise ConfigError(
             f"--config {config}: a mapping of settings was expected, such as 'slots: 100'"
         )
-
-
-def _sentence(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"])).replace("_", "-")
-    what = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"--{where} (or CAROUSEL_{where.replace('-', '_').upper()}) is missing"
-    if problem["type"] == "extra_forbidden":
-        return f"there is no setting {where!r}"
-    return f"--{where} {problem['input']}: {what}" if where else what

@@ -108,7 +108,7 @@ def test_without_warmth_the_most_probable_is_taken():
 
 @pytest.mark.parametrize("temperature", [-1, np.nan, np.inf])
 def test_a_temperature_that_makes_no_sense_is_refused(temperature):
-    with pytest.raises(carousel.InvalidInput, match="temperature must be 0 or more"):
+    with pytest.raises(carousel.InvalidInput, match="temperature"):
         classes().sample(temperature=temperature)
 
 

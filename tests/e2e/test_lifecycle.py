@@ -215,7 +215,7 @@ def test_a_draining_server_takes_nothing_new(tmp_path):
     [
         (["--models", "/nonexistent"], "there is no such folder"),
         ([], "--models (or CAROUSEL_MODELS) is missing"),
-        (["--models", ".", "--slots", "0"], "--slots 0: Input should be greater"),
+        (["--models", ".", "--slots", "0"], "--slots 0: a whole number from 1 to"),
         (["--models", ".", "--address", "0.0.0.0:8001"], "or say --insecure"),
         (["--models", ".", "--address", "nowhere"], "'nowhere' is no HOST:PORT"),
         (["--models", ".", "--config", "/nonexistent.yaml"], "there is no such file"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from carousel import wire
 from carousel_server.addresses import is_loopback, join_address, split_address
 from carousel_server.errors import ConfigError
 from carousel_server.settings import Settings, load_settings
@@ -53,19 +54,38 @@ def test_what_is_missing_is_named():
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ({"slots": "0"}, "--slots 0: Input should be greater than or equal to 1"),
-        ({"slots": "many"}, "--slots many: Input should be a valid integer"),
-        ({"expire_after": "-1"}, "--expire-after -1: "),
+        ({"slots": "0"}, "--slots 0: a whole number from 1 to 2,147,483,646 was expected"),
+        ({"slots": "many"}, "--slots many: a whole number from 1 to 2,147,483,646 was expected"),
+        ({"slots": ""}, "--slots '': a whole number from 1 to "),
+        ({"max_sessions": "1.5"}, "--max-sessions 1.5: a whole number from 1 was expected"),
+        ({"threads": "all"}, "--threads all: auto, or a whole number from 0 to 4,096 was expected"),
+        ({"threads": "-1"}, "--threads -1: auto, or a whole number from 0 to 4,096 was expected"),
+        ({"pool_bytes": "0"}, "--pool-bytes 0: a number above 0 was expected"),
+        ({"pool_bytes": "inf"}, "--pool-bytes inf: a number above 0 was expected"),
+        ({"state_dtype": "int8"}, "--state-dtype int8: float32 or float16 was expected"),
+        ({"state_dtype": "float32x"}, "--state-dtype float32x: float32 or float16 was expected"),
+        ({"math": "int8"}, "--math int8: float32, tf32, float16 or bfloat16 was expected"),
+        ({"durability": "so-so"}, "--durability so-so: relaxed or strict was expected"),
+        ({"migrate": "all"}, "--migrate all: none or compatible was expected"),
+        ({"expire_after": "-1"}, "--expire-after -1: a number from 0 to 1,000,000,000 was exp"),
         ({"expire_after": "inf"}, "--expire-after inf: "),
         ({"drain_seconds": "nan"}, "--drain-seconds nan: "),
         ({"drain_seconds": "1e300"}, "--drain-seconds 1e300: "),
+        ({"lease_seconds": "0"}, "--lease-seconds 0: a number from 0.1 to 3,600 was expected"),
         ({"max_chunk": 2**32}, "--max-chunk 4294967296: "),
         ({"max_message_bytes": 2**31}, "--max-message-bytes 2147483648: "),
+        (
+            {"max_message_bytes": "1"},
+            "--max-message-bytes 1: a whole number from 65,536 to 2,147,483,647 was expected",
+        ),
         ({"max_steps_per_tick": 2**31}, "--max-steps-per-tick 2147483648: "),
         ({"device": "tpu"}, "--device tpu: "),
         ({"device": "xcpu"}, "--device xcpu: "),
         ({"device": "cuda:1x"}, "--device cuda:1x: "),
-        ({"otlp_traces_endpoint": "collector:4317"}, "--otlp-traces-endpoint collector:4317: "),
+        (
+            {"otlp_traces_endpoint": "collector:4317"},
+            "--otlp-traces-endpoint collector:4317: http://HOST:PORT, https://HOST:PORT or nothing",
+        ),
         ({"otlp_traces_endpoint": "http://collector"}, "--otlp-traces-endpoint http://collector: "),
         ({"log_format": "jsonl"}, "--log-format jsonl: "),
         ({"address": "nowhere"}, "--address nowhere: 'nowhere' is no HOST:PORT"),
@@ -75,6 +95,42 @@ def test_what_is_missing_is_named():
 )
 def test_what_is_wrong_is_named(flags, sentence):
     assert refusal(**flags).startswith(sentence)
+
+
+def test_messages_are_bounded_as_the_protocol_says():
+    assert load().max_message_bytes == wire.DEFAULT_MAX_MESSAGE_BYTES
+    least = wire.LEAST_MAX_MESSAGE_BYTES
+    assert load(max_message_bytes=least).max_message_bytes == least
+    assert f" from {least:,} to " in refusal(max_message_bytes=least - 1)
+
+
+def test_a_wrong_variable_is_named(monkeypatch):
+    monkeypatch.setenv("CAROUSEL_SLOTS", "x")
+    monkeypatch.setenv("carousel_insecure", "perhaps")
+    slots, insecure = refusal().split("; ")
+    assert slots.startswith("CAROUSEL_SLOTS=x: a whole number from 1 to ")
+    assert insecure == "carousel_insecure=perhaps: true or false was expected"
+
+
+def test_a_wrong_flag_is_named_where_a_variable_is_set_too(monkeypatch):
+    monkeypatch.setenv("CAROUSEL_SLOTS", "10")
+    assert refusal(slots="x").startswith("--slots x: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("slots: true", "slots: True in {}: a whole number from 1 to "),
+        ("threads: true", "threads: True in {}: auto, or a whole number"),
+        ("expire_after: soon", "expire_after: soon in {}: a number from 0 to "),
+        ("store: 5", "store: 5 in {}: text was expected"),
+        ("tls_cert: [a]", "tls_cert: ['a'] in {}: a path was expected"),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named(tmp_path, line, words):
+    config = tmp_path / "carousel.yaml"
+    config.write_text(line)
+    assert refusal(config).startswith(words.format(config))
 
 
 def test_every_wrong_setting_has_its_sentence():
