@@ -303,7 +303,9 @@ CASES = [
             # At the start, and when a bucket is first needed.
             captures("33+0x60 34 34 34 35 35 36+0x60"),
             # A new version, a while ago and just now.
-            captures("33+0x40 22 33+0x40 22 33+0x60"),
+            captures("33+0x70 22 33+0x38 22 33+0x60"),
+            # As many as two versions an hour have, at any time.
+            captures("0+1x180"),
             # It went on for a while, and has come to rest.
             captures("0+4x100 400+0x80"),
         ),
