@@ -40,7 +40,7 @@ class RunningServer:
 def run_server(models: Path, *flags: str, log: Path) -> Iterator[RunningServer]:
     """Run a server over a repository for as long as the context lasts."""
     command = [
-        *(sys.executable, "-m", "carousel_server", "--models", str(models)),
+        *(sys.executable, "-m", os.environ.get("E2E_MODULE", "carousel_server"), "--models", str(models)),
         *("--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"),
         *("--device", "cpu", "--drain-seconds", "5", *flags),
     ]

@@ -112,6 +112,8 @@ class DeviceModel:
             options=options,
         ).choose()
         self._steps, self._tuning = chosen.steps, chosen.tuning
+        #: What has happened to captured graphs; it stays when they are given up.
+        self.counts = chosen.steps.counts if chosen.steps else Counts()
         # Where whole pieces come out wrong, single steps that don't can take their place.
         self._only_steps = bool(wrong)
         if self._steps is None:
@@ -125,11 +127,6 @@ class DeviceModel:
     def pool_bytes(self) -> int:
         """Bytes that the pool takes on the device."""
         return (self.slots + 1) * self.spec.state_bytes
-
-    @property
-    def counts(self) -> Counts:
-        """What has happened to captured graphs."""
-        return self._steps.counts if self._steps else Counts()
 
     @property
     def steps(self) -> Steps | None:

@@ -128,12 +128,13 @@ def test_a_capture_that_fails_is_done_without(tmp_path, monkeypatch):
         raise RuntimeError("out of memory while capturing")
 
     monkeypatch.setattr(Steps, "_capture", fails)
-    values = inputs(model, np.random.default_rng(0), 1, 3)
+    values, captured = inputs(model, np.random.default_rng(0), 1, 3), model.counts.captures
     came, bad = model.run(np.array([1, 2, 3]), np.ones(3, np.int64), values)
     wanted, _ = load(tmp_path, cell("lstm")).run(np.array([1, 2, 3]), np.ones(3, np.int64), values)
     np.testing.assert_allclose(came["y"], wanted["y"], atol=1e-6)
     assert not bad.any()
     assert model.steps is None
+    assert model.counts.captures == captured > 0, "a counter never falls"
 
 
 class Full(HostMemory):
