@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 
-from carousel_server.engine import scheduler
 from carousel_server.engine.admission import admit
 from carousel_server.engine.backlog import Backlog, Volume
 from carousel_server.engine.batch import Answer, StepBatch, refusal
@@ -36,7 +35,7 @@ from carousel_server.engine.screening import screen
 from carousel_server.engine.sessions import Sessions
 from carousel_server.engine.solo import Solo, lone_rows
 from carousel_server.engine.status import RowStatus
-from carousel_server.engine.tick import select
+from carousel_server.engine.tick import rows_ready, select
 from carousel_server.engine.ticks import Ticks
 from carousel_server.errors import CarouselError, RunError
 
@@ -80,7 +79,7 @@ class Engine:
         self._strict = limits.saves.strict
         self._held = Holding()
         self._limits = limits
-        self._tick_limits = self._limits_of(runner, cost)
+        self._tick_limits = limits.of_ticks(runner, cost)
         self._solo = Solo(self.sessions.table, runner, self._tick_limits)
         self._ticks = Ticks(self.sessions.table, self.sessions.residency, observer, clock)
         self._ticks.change(runner, self._tick_limits)
@@ -158,11 +157,14 @@ class Engine:
             self._take_in(deliveries)
         self._settle(deliveries)
         chosen = select(self._cohorts, self._tick_limits)
-        self._left = _rows_ready(self._cohorts) - sum(len(pieces.rows) for pieces in chosen)
+        self._left = rows_ready(self._cohorts) - sum(len(pieces.rows) for pieces in chosen)
         stepped: IntColumn | None = None
         if chosen:
             before_wait()
             stepped = self._ticks.run(chosen)
+        elif self._ticks.under_way:
+            # What came is of sessions that are in it, and has its turn when it has ended.
+            stepped = self._ticks.land()
         self._answer(deliveries, stepped)
         return deliveries
 
@@ -257,19 +259,6 @@ class Engine:
                 deliveries += self._calls.take_in(item)
         self._admit(batches)
 
-    def _limits_of(self, runner: Runner, cost: RunCost) -> scheduler.Limits:
-        limits, spec = self._limits, runner.spec
-        return scheduler.Limits(
-            # The rows of a tick need slots at the same time.
-            rows=min(limits.max_rows_per_tick, runner.slots),
-            seconds=limits.tick_seconds,
-            cost=cost,
-            # Without a time axis a run is one step, and so is a piece.
-            steps=limits.max_steps_per_tick if spec.time_axis else 1,
-            batch=spec.max_batch,
-            ragged=spec.ragged,
-        )
-
     def _carry_out(self, change: Change) -> int | CarouselError:
         """Change runners between ticks; return how many sessions go on with the new one."""
         try:
@@ -277,7 +266,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - the old runner has all states still, and serves on
             return RunError(f"the states can't be moved: {error}")
         self.spec = change.runner.spec
-        self._tick_limits = self._limits_of(change.runner, change.cost)
+        self._tick_limits = self._limits.of_ticks(change.runner, change.cost)
         self._ticks.change(change.runner, self._tick_limits)
         self._solo = Solo(self.sessions.table, change.runner, self._tick_limits)
         return self.sessions.table.open
@@ -344,7 +333,3 @@ class Engine:
             self._observer.answered(self.clock() - batch.arrived)
         for code in set(answer.status) - {RowStatus.OK}:
             self._observer.rejected(RowStatus(code).name, answer.status.count(code))
-
-
-def _rows_ready(cohorts: Sequence[Cohort]) -> int:
-    return sum(len(cohort.turn) for cohort in cohorts)

@@ -78,6 +78,11 @@ def select(cohorts: Sequence[Cohort], limits: scheduler.Limits) -> list[Pieces]:
     ]
 
 
+def rows_ready(cohorts: Sequence[Cohort]) -> int:
+    """Return how many rows have their turn, those that `select` leaves for later too."""
+    return sum(len(cohort.turn) for cohort in cohorts)
+
+
 def _pieces(cohort: Cohort, rows: IntColumn, most: int) -> Pieces:
     entries, starts, lengths = cohort.entries[rows], cohort.starts[rows], cohort.lengths[rows]
     if cohort.single:

@@ -165,6 +165,30 @@ def test_what_is_under_way_ends_with_the_engine():
     assert bench.engine.finish() == []
 
 
+def test_what_is_of_the_same_sessions_makes_no_idle_turns():
+    bench = bench_of()
+    a, b = bench.open(*"ab")
+    begin(bench, {a: chunk(1), b: chunk(1)})
+    behind = [bench.send({a: chunk(1, 1)}), bench.send({b: chunk(1, 2)})]
+    bench.turn()  # ends the first
+    bench.turn()  # begins the second
+    assert not any(message.done for message in behind)
+    bench.turn()
+    assert all(message.done for message in behind)
+
+
+def test_a_lone_session_that_sends_ahead():
+    bench = bench_of()
+    (a,) = bench.open("a")
+    sent = [bench.send({a: chunk(1, step)}, first_step=[step], stream=1) for step in range(3)]
+    for _ in range(4):
+        bench.turn()
+    bench.drain()
+    expected = solo(np.concatenate([chunk(1, step) for step in range(3)]))
+    for step, message in enumerate(sent):
+        np.testing.assert_array_equal(message.outputs[0], expected[step : step + 1])
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("slots", [3, 5, 40])
 def test_many_sessions_on_few_slots_are_what_they_are_alone(seed, slots):
