@@ -37,14 +37,20 @@ class RunningServer:
 
 
 @contextmanager
-def run_server(models: Path, *flags: str, log: Path) -> Iterator[RunningServer]:
-    """Run a server over a repository for as long as the context lasts."""
+def run_server(
+    models: Path, *flags: str, log: Path, module: str = "carousel_server", **variables: str
+) -> Iterator[RunningServer]:
+    """Run a server over a repository for as long as the context lasts.
+
+    `module` is what is run, with `variables` in its environment.
+    """
     command = [
-        *(sys.executable, "-m", os.environ.get("E2E_MODULE", "carousel_server"), "--models", str(models)),
+        *(sys.executable, "-m", module, "--models", str(models)),
         *("--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"),
         *("--device", "cpu", "--drain-seconds", "5", *flags),
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CAROUSEL_")}
+    environment |= variables
     with log.open("w") as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
