@@ -66,6 +66,7 @@ class Exchange:
         self._options.add_run_config_entry(_GRAPH, str(graph))
         self._held_inputs, self._held_outputs = dict(held_inputs), dict(held_outputs)
         self._crossing = crossing
+        self._on_host: Arrays = {}
         self._bind_inputs()
         self._bind_outputs()
 
@@ -113,6 +114,7 @@ class Exchange:
             self._binding.bind_ortvalue_input(name, value)
 
     def _bind_on_host(self, arrays: Arrays) -> None:
+        self._on_host = arrays  # the binding may know their addresses alone
         # A node on the device may read them too: binding copies them there.
         for name, array in arrays.items():
             self._binding.bind_cpu_input(name, array)
