@@ -40,7 +40,8 @@ from carousel_server.rpc.tls import Credentials
 from carousel_server.runtime.device import choose_device
 from carousel_server.serving import Serving, engine_limits
 from carousel_server.settings import Settings
-from carousel_server.tracing import Tracing, open_tracing
+from carousel_server.spans import Tracing
+from carousel_server.tracing import open_tracing
 
 _FAILED_SECONDS = 1.0  # to drain after an engine has failed, for the others
 _PROBE_SECONDS = 2.0  # an event loop that does not answer for so long is not alive

@@ -25,7 +25,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from carousel.v1 import sessions_pb2
 from carousel_server import log
 from carousel_server.engine.batch import StepBatch, Times
-from carousel_server.tracing import Metadata
+from carousel_server.spans import Metadata
 
 _OK = "OK"
 # A collector that does not answer must not hold up the end of the process.

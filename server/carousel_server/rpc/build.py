@@ -21,7 +21,7 @@ from carousel_server.rpc.models import ModelService
 from carousel_server.rpc.server import ServerService
 from carousel_server.rpc.sessions import SessionService
 from carousel_server.settings import Settings
-from carousel_server.tracing import Tracing
+from carousel_server.spans import Tracing
 
 _MS = 1000
 

@@ -14,7 +14,7 @@ from carousel_server.errors import CarouselError, InvalidRequest
 from carousel_server.metrics import Metrics
 from carousel_server.rpc import status
 from carousel_server.rpc.decoding import Undecodable, tolerant
-from carousel_server.tracing import CallSpan, Tracing
+from carousel_server.spans import CallSpan, Tracing
 
 _STEPS = ("SessionService/Step", "SessionService/Stream")
 

@@ -24,7 +24,7 @@ from carousel_server.rpc.snapshots import Snapshots
 from carousel_server.rpc.states import StateCalls
 from carousel_server.rpc.steps import StepGate
 from carousel_server.rpc.stream import OpenStreams, Requests, StepStream
-from carousel_server.tracing import StepSpans, Tracing
+from carousel_server.spans import StepSpans, Tracing
 
 _MAX_PAGE = 1000
 _SERVICE = sessions_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name

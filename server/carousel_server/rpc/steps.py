@@ -15,7 +15,7 @@ from carousel_server.errors import CarouselError
 from carousel_server.lifecycle import Lifecycle
 from carousel_server.rpc.columns import AnswerWriter, read_step
 from carousel_server.rpc.status import to_status
-from carousel_server.tracing import StepSpan, StepSpans
+from carousel_server.spans import StepSpan, StepSpans
 
 #: Takes an answer's message to its client.
 Send = Callable[[sessions_pb2.StreamResponse], None]

@@ -10,7 +10,7 @@ from carousel.v1 import sessions_pb2
 from carousel_server.errors import Draining, InvalidRequest
 from carousel_server.rpc.decoding import Undecodable
 from carousel_server.rpc.steps import StepGate, failure
-from carousel_server.tracing import StepSpans
+from carousel_server.spans import StepSpans
 
 # A client that sends without reading is not read from beyond so many answers.
 _MAX_UNREAD = 1024
