@@ -21,10 +21,10 @@ STATE_BYTES = 2 * LAYERS * HIDDEN * 4
 Array = NDArray[np.float32]
 
 
-def write_model(repository: Path) -> Path:
+def write_model(repository: Path, *, hidden: int = HIDDEN, layers: int = LAYERS) -> Path:
     """Write the model into a repository and return its path."""
     torch.manual_seed(0)
-    network = Forecaster(Architecture(FEATURES, HIDDEN, LAYERS, OUTPUTS)).eval()
+    network = Forecaster(Architecture(FEATURES, hidden, layers, OUTPUTS)).eval()
     path = repository / NAME / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     convert(Source(network), path, Labels(NAME))
