@@ -147,7 +147,9 @@ class Engine:
         deliveries: list[Delivery] = []
         if self._ticks.under_way:
             before_wait()
-            if not self._ticks.wait(until=self._next_is_worth_it):
+            # Looking at the device again and again is later to see its end than waiting for it.
+            may_come = self._ticks.may_overlap(self.sessions.table.open)
+            if not (may_come and self._ticks.wait(until=self._next_is_worth_it)):
                 self._answer(deliveries, self._ticks.land())
                 return deliveries
         lone = [] if self._cohorts or self._calls or self._strict else lone_rows(self._inbox)

@@ -52,13 +52,20 @@ class Ticks:
         """Whether a tick was begun and has not ended."""
         return self._ahead is not None
 
+    def may_overlap(self, sessions: int) -> bool:
+        """Return whether so many sessions, all that there are, could fill another tick beside."""
+        if self._ahead is None:
+            return False
+        ahead = self._ahead.rows
+        return self.is_worth_it(min(sessions - ahead, self._runner.slots - ahead))
+
     def is_worth_it(self, rows: int) -> bool:
         """Return whether a tick of so many rows is to be begun beside the one under way."""
-        return self._ahead is None or (
-            0 < self._ahead.rows <= _SHARE * rows
-            # All of their sessions need slots.
-            and rows + self._ahead.rows <= self._runner.slots
-        )
+        if self._ahead is None:
+            return True
+        ahead, rows = self._ahead.rows, min(rows, self._limits.rows)
+        # All of their sessions need slots.
+        return ahead <= _SHARE * rows and ahead + rows <= self._runner.slots
 
     def wait(self, until: Callable[[], bool]) -> bool:
         """Wait for the tick under way, or for something that comes before its end.
