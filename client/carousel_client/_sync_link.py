@@ -154,7 +154,7 @@ class Link(LinkBase):
             try:
                 return partial(flow.send, self._unary(command))
             except grpc.RpcError as error:
-                return partial(flow.throw, faults.from_rpc_error(error, subject=command.subject))
+                return partial(flow.throw, command.failure(error))
         if isinstance(command, Resolve):
             return partial(flow.send, _look_up(command.name))
         if isinstance(command, Enter):
