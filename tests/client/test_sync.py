@@ -268,7 +268,7 @@ def test_errors_of_calls(client, fake):
     for ids in ([], ["a", "a"], ["x" * 129], [""]):
         with pytest.raises(carousel.InvalidInput):
             client.open_many("sum", ids)
-    with pytest.raises(carousel.InvalidInput, match="string"):
+    with pytest.raises(carousel.InvalidInput, match="list of ids"):
         client.open_many("sum", "abc")
 
 
