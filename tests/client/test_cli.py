@@ -17,7 +17,11 @@ from carousel_client.cli import app
 
 
 def start(fake, *words, **options):
-    program = "from carousel_client.cli import main; main()"
+    # A shell's `&` has programs ignore SIGINT, and these tests may be in the background.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from carousel_client.cli import main; main()"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", program, *words],
         stdin=subprocess.PIPE,
