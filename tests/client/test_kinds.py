@@ -67,6 +67,7 @@ SESSION = {
     "nothing": (lambda s: s.step(None), "takes float32, but got None (NoneType): expected numbers"),
     "object": (lambda s: s.step(object()), "(object): expected numbers"),
     "set": (lambda s: s.step({1, 2}), "takes float32, but got {1, 2} (set): expected numbers"),
+    "keys": (lambda s: s.step({1: [1, 2], "x": 3}), "expected the inputs 'x', but got 'x', 1"),
     "timeout": (lambda s: s.step([1, 2], timeout="1"), "timeout: expected a number, but got '1'"),
     "nan": (
         lambda s: s.step([1, 2], timeout=float("nan")),
