@@ -39,6 +39,7 @@ from carousel_client._errors import (
     SnapshotMismatch,
     StaleHandle,
     StepError,
+    StoreAway,
     Unavailable,
 )
 from carousel_client._failover import FailoverEvent
@@ -95,6 +96,7 @@ __all__ = [
     "SnapshotMismatch",
     "StaleHandle",
     "StepError",
+    "StoreAway",
     "TensorInfo",
     "Tls",
     "Unavailable",

@@ -13,6 +13,7 @@ from carousel_client._kinds import check_text
 DEFAULT_ADDRESS: Final = "localhost:8001"
 
 _DNS: Final = "dns:///"
+_SCHEMES: Final = frozenset({"dns", "unix", "unix-abstract", "vsock", "ipv4", "ipv6", "xds"})
 
 
 def addresses(given: str | Sequence[str]) -> list[str]:
@@ -27,7 +28,24 @@ def addresses(given: str | Sequence[str]) -> list[str]:
         check_text(address, "an address")
     if not found or not all(found):
         raise InvalidInput(f"expected an address such as {DEFAULT_ADDRESS!r}, or a list of them")
+    for address in found:
+        _check(address)
     return found
+
+
+def _check(address: str) -> None:
+    """Refuse an address without a port that can be: gRPC would take another one.
+
+    What begins with one of gRPC's other schemes (unix:, ipv4:, xds:///…) is left to it.
+    """
+    name, colon, port = address.removeprefix(_DNS).rpartition(":")
+    scheme = name.partition(":")[0] if ":" in name and "[" not in name else name
+    if scheme in _SCHEMES or "/" in name:
+        return
+    if not (colon and name and port.isascii() and port.isdecimal() and 0 < int(port) < 65_536):
+        raise InvalidInput(
+            f"expected an address as HOST:PORT, such as {DEFAULT_ADDRESS!r}, but got {address!r}"
+        )
 
 
 def host_name(address: str) -> str:

@@ -70,8 +70,7 @@ class Link(LinkBase):
                     try:
                         response = await self._unary(command)
                     except grpc.RpcError as error:
-                        failure = faults.from_rpc_error(error, subject=command.subject)
-                        command = flow.throw(failure)
+                        command = flow.throw(command.failure(error))
                     else:
                         command = flow.send(response)
                 elif isinstance(command, Resolve):

@@ -101,7 +101,7 @@ def initial_states(model: ModelInfo, states: Mapping[str, Any], rows: int) -> di
     Raises InvalidInput.
     """
     specs = {spec.name: spec for spec in model.states}
-    unknown = sorted(set(states) - set(specs))
+    unknown = set(states) - set(specs)
     if unknown:
         raise InvalidInput(
             f"model {model.name!r} has the states {_names(specs)}, but got {_names(unknown)}"
@@ -285,4 +285,4 @@ def _dims(*shape: Any) -> str:
 
 
 def _names(names: Any) -> str:
-    return ", ".join(repr(name) for name in sorted(names)) or "none"
+    return ", ".join(sorted(map(repr, names))) or "none"

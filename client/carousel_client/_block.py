@@ -68,12 +68,15 @@ class Roster:
     #: Where rows were before they went adrift, and where others said they are.
     last: dict[int, int] = field(default_factory=dict)
     hints: dict[int, str] = field(default_factory=dict)
+    #: Whether a call that puts sessions back failed because the store was away.
+    owing: bool = False
     #: Rows whose handle was refused: taken by somebody else, unless the server is another one.
     refused: dict[int, CarouselError] = field(default_factory=dict)
 
     def place(self, rows: Ints, host: Host) -> None:
         """Note that rows (n,) are at a host."""
         self.at[rows] = host.number
+        self.owing = False
         for row in rows.tolist() if self.last or self.hints or self.refused else ():
             self.last.pop(row, None)
             self.hints.pop(row, None)

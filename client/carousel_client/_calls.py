@@ -6,10 +6,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import grpc
+
 from carousel.v1 import models_pb2, server_pb2, states_pb2
 from carousel.v1 import sessions_pb2 as pb
 from carousel_client import _faults as faults
 from carousel_client._block import Barrier
+from carousel_client._errors import CarouselError
 
 
 class Method(NamedTuple):
@@ -59,6 +62,12 @@ class Call:
     timeout: float
     address: str
     subject: faults.Subject = "session"
+
+    def failure(self, error: grpc.RpcError) -> CarouselError:
+        """Return the error to raise where the call failed with gRPC's."""
+        what = self.method.path.rpartition("/")[2]
+        late = f"{self.address} did not answer {what} within {self.timeout:g} s"
+        return faults.from_rpc_error(error, subject=self.subject, late=late)
 
 
 @dataclass(frozen=True, slots=True)

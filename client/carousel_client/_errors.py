@@ -25,7 +25,8 @@ CarouselError
 │   └── Busy                the queue stayed full for as long as the client was willing to wait
 ├── DeadlineExceeded        the time given ran out (also a TimeoutError)
 ├── Unavailable             the server doesn't answer, or takes no more work
-│   └── ConnectionLost      it did, and then the connection broke and didn't come back
+│   ├── ConnectionLost      it did, and then the connection broke and didn't come back
+│   └── StoreAway           it does, and its store of sessions, which is needed, doesn't
 ├── ClientClosed            the client was closed
 └── ServerError             any other failure at the server; says its gRPC code
 ```
@@ -197,6 +198,10 @@ class Unavailable(CarouselError):
 
 class ConnectionLost(Unavailable):
     """The connection broke and could not be made again in time."""
+
+
+class StoreAway(Unavailable):
+    """The server's store of sessions doesn't answer, and what was asked for needs it."""
 
 
 class ClientClosed(CarouselError):

@@ -66,6 +66,7 @@ GONE: Final = frozenset(
 REASONS: Final[Mapping[str, type[errors.CarouselError]]] = MappingProxyType(
     {
         "MODEL_NOT_FOUND": errors.ModelNotFound,
+        "STORE_AWAY": errors.StoreAway,
         "SESSION_NOT_FOUND": errors.SessionNotFound,
         "SESSION_EXPIRED": errors.SessionExpired,
         "SESSION_EXISTS": errors.SessionExists,
@@ -132,8 +133,13 @@ def from_status(status: status_pb2.Status, *, subject: Subject) -> errors.Carous
     return error
 
 
-def from_rpc_error(error: grpc.RpcError, *, subject: Subject) -> errors.CarouselError:
-    """Return the error for a call that failed, sync or asyncio, with its details if it has any."""
+def from_rpc_error(
+    error: grpc.RpcError, *, subject: Subject, late: str = ""
+) -> errors.CarouselError:
+    """Return the error for a call that failed, sync or asyncio, with its details if it has any.
+
+    `late` is what to say where its time ran out: gRPC itself says no more than that.
+    """
     if not hasattr(error, "code"):
         return errors.ServerError(str(error), code="UNKNOWN")
     call = cast("grpc.Call", error)  # what gRPC raises is the call itself, or looks like it
@@ -143,7 +149,9 @@ def from_rpc_error(error: grpc.RpcError, *, subject: Subject) -> errors.Carousel
         status = None
     if status is None:
         code = call.code()
-        status = status_pb2.Status(code=code.value[0], message=call.details() or code.name)
+        words = late if code is grpc.StatusCode.DEADLINE_EXCEEDED else ""
+        words = words or call.details() or code.name
+        status = status_pb2.Status(code=code.value[0], message=words)
     return from_status(status, subject=subject)
 
 

@@ -21,7 +21,7 @@ from carousel_client._block import Barrier, Roster
 from carousel_client._calls import ATTACH, FORK, INFO, MODELS, SESSIONS, Enter, Flow, Sleep
 from carousel_client._columns import Ints
 from carousel_client._controls import Control, Result, note
-from carousel_client._errors import SessionExists, Unavailable
+from carousel_client._errors import SessionExists, StoreAway, Unavailable
 from carousel_client._hosts import Host
 from carousel_client._kinds import check_name
 from carousel_client._models import (
@@ -159,7 +159,7 @@ class Flows(Opening):
         went away meanwhile.
         """
         barrier = Barrier(roster, loose=loose)
-        end = self.clock() + self.options.patience(roster.keep is not None)
+        begin, patience = self.clock(), self.options.patience(roster.keep is not None)
         self.exchange.submit(barrier)
         try:
             for delay in self.options.backoff.delays():
@@ -171,8 +171,12 @@ class Flows(Opening):
                     host, mine = self.exchange.hosts[number], rows[roster.at[rows] == number]
                     try:
                         response = yield from ask(host, mine)
-                    except Unavailable:
-                        if not self.options.reconnect or self.clock() + delay >= end:
+                    except Unavailable as error:
+                        away = isinstance(error, StoreAway)
+                        # No other server can do without the store either.
+                        limit = self.options.timeout if away else patience
+                        if not self.options.reconnect or self.clock() + delay >= begin + limit:
+                            roster.owing |= loose and away
                             raise
                         host.doubted = True
                         continue

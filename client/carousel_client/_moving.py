@@ -26,6 +26,7 @@ from carousel_client._errors import (
     ResourceExhausted,
     SessionExists,
     SessionMoved,
+    StoreAway,
 )
 from carousel_client._flows import Flows
 from carousel_client._hosts import Host
@@ -237,10 +238,23 @@ class Moving:
     def _not_now(self, items: Sequence[Item], error: CarouselError) -> None:
         """Note why sessions weren't attached to: they stay astray, or fail where it won't pass."""
         self._reason, self._retry_after = str(error), error.retry_after or 0.0
+        if isinstance(error, StoreAway):
+            self._no_way_back(items, error)
+            return
         if faults.passing(error) or isinstance(error, ResourceExhausted):
             return
         for roster, rows in items:
             self.exchange.quit(roster, rows, lambda: copy.copy(error))
+
+    def _no_way_back(self, items: Sequence[Item], error: StoreAway) -> None:
+        """Fail at once what comes behind a call that failed for want of the same store.
+
+        Nobody has lost these sessions, and their user knows already. They are asked for again when
+        they are stepped again.
+        """
+        for roster, rows in items:
+            if roster.owing:
+                self.exchange.quit(roster, rows, lambda: copy.copy(error))
 
     def _take(self, this: _Round, host: Host, items: Sequence[Item], found: Attached) -> Flow[None]:
         """Take in what a server answered about sessions."""

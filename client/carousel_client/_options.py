@@ -48,6 +48,10 @@ class Backoff:
 #: How long a connection may take to come up, in milliseconds: several round trips, with TLS.
 CONNECT_MS = 1000
 
+#: Times that gRPC counts, in 32 bits of milliseconds, and the most of them.
+_SHORT = ("timeout", "keepalive", "keepalive_timeout")
+_MOST_SECONDS = 1_000_000
+
 _POSITIVE = (
     "timeout",
     "max_message_bytes",
@@ -77,9 +81,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
-            check_number(getattr(self, name), name)
-            if getattr(self, name) <= 0:
-                raise InvalidInput(f"{name} must be positive, but is {getattr(self, name)}")
+            _check_positive(name, getattr(self, name))
         for name in ("max_message_bytes", "replay_bytes"):
             check_whole(getattr(self, name), name)
         if self.max_message_bytes < wire.LEAST_MAX_MESSAGE_BYTES:
@@ -125,3 +127,11 @@ class Options:
             # or its end, would be the other's too.
             ("grpc.use_local_subchannel_pool", 1),
         ]
+
+
+def _check_positive(name: str, value: float) -> None:
+    check_number(value, name)
+    if value <= 0:
+        raise InvalidInput(f"{name} must be positive, but is {value}")
+    if name in _SHORT and value > _MOST_SECONDS:
+        raise InvalidInput(f"{name} must be at most {_MOST_SECONDS:,} seconds, but is {value}")

@@ -144,8 +144,11 @@ class Link(LinkBase):
                 self._timer.cancel()
         for channel in self._channels.values():
             channel.close()
-        for thread in (mover, *(lane.thread for lane in lanes)):
-            if thread is not None and thread is not threading.current_thread():
+        threads = {lane.thread for lane in lanes} | ({mover} if mover else set())
+        # Two of them may be closing it at the same time, from `on_drain` and `on_failover`: neither
+        # waits for the other.
+        if threading.current_thread() not in threads:
+            for thread in threads:
                 thread.join()
 
     def _do(self, flow: Flow[T], command: Any) -> Callable[[], Any]:
@@ -154,7 +157,7 @@ class Link(LinkBase):
             try:
                 return partial(flow.send, self._unary(command))
             except grpc.RpcError as error:
-                return partial(flow.throw, faults.from_rpc_error(error, subject=command.subject))
+                return partial(flow.throw, command.failure(error))
         if isinstance(command, Resolve):
             return partial(flow.send, _look_up(command.name))
         if isinstance(command, Enter):

@@ -117,12 +117,12 @@ class SessionsMoved(CarouselError):
 
 
 class StoreAway(CarouselError):
-    """The store of sessions does not answer."""
+    """The store of sessions does not answer; `place` is where it is, without secrets."""
 
     retry_after_ms = 500
 
-    def __init__(self) -> None:
-        super().__init__("the store of sessions does not answer; try again")
+    def __init__(self, place: str) -> None:
+        super().__init__(f"the store of sessions, {place}, does not answer; try again")
 
 
 class TakeOverWaits(CarouselError):

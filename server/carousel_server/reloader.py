@@ -159,7 +159,10 @@ class Reloader:
         if old is None or not supersedes(new, _version(old), there):
             self._catalog.put(self._serving.start(item))
             return
-        if not await self._move(old, item):
+        # The engine carries a move out whoever waits for it. So a drain, which ends this task, must
+        # not come between it and what belongs to it: which version saves the sessions, and that
+        # the old one is closed.
+        if not await asyncio.shield(asyncio.ensure_future(self._move(old, item))):
             self._catalog.put(self._serving.start(item))
             self._retire(_version(old), f"version {new[1]} takes its place")
         if old.stamp:

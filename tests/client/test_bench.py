@@ -181,7 +181,11 @@ def test_help_has_examples(run):
 
 @pytest.mark.parametrize("mode", ["sessions", "group"])
 def test_ctrl_c_ends_quietly_and_closes_the_sessions(fake, mode):
-    program = "from carousel_client.cli import main; main()"
+    # A shell's `&` has programs ignore SIGINT, and these tests may be in the background.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from carousel_client.cli import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", program, "bench", "sum", "--mode", mode, "--sessions", "5"],
         stdout=subprocess.PIPE,
@@ -201,3 +205,9 @@ def test_ctrl_c_ends_quietly_and_closes_the_sessions(fake, mode):
         process.kill()
         process.communicate()
     assert not fake.sessions
+
+
+def test_more_than_can_be_held_is_refused(run):
+    found = run("sum", "--sessions", "1000", "--steps", "1000000")
+    assert found.exit_code == 1
+    assert found.stderr.startswith("carousel: 1,000 sessions with 1,000,000 steps at a time take ")

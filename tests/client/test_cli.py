@@ -17,7 +17,11 @@ from carousel_client.cli import app
 
 
 def start(fake, *words, **options):
-    program = "from carousel_client.cli import main; main()"
+    # A shell's `&` has programs ignore SIGINT, and these tests may be in the background.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from carousel_client.cli import main; main()"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", program, *words],
         stdin=subprocess.PIPE,
@@ -221,8 +225,27 @@ def test_answers_before_a_bad_line_are_written(run, fake):
     found = run("stream", "sum", "--id", "s", "--chunk", "3", stdin="1,2\n" * 3)
     assert found.exit_code == 1
     assert found.stdout == "a,b\n1.0,2.0\n"
-    assert found.stderr.startswith("carousel: line 1: ")
+    assert found.stderr.startswith("carousel: line 2: ")
     assert "session 's'" not in found.stderr  # where nobody named it, an id says nothing
+
+
+def test_answers_before_a_bad_line_of_a_chunk_are_written(run):
+    found = run("stream", "sum", "--chunk", "4", stdin="1,2\n3,4\n5,x\n1,1\n")
+    assert found.exit_code == 1
+    assert found.stdout == "a,b\n1.0,2.0\n4.0,6.0\n"
+    assert found.stderr.startswith("carousel: line 3: ")
+
+
+def test_skip_bad_leaves_out_what_the_model_refuses(run, fake):
+    fake.switches.rows = {"s": [(pb.ROW_STATUS_NUMERIC_FAULT, 1), (pb.ROW_STATUS_INVALID, 0)]}
+    words = ["stream", "sum", "--id", "s", "--skip-bad", "--chunk", "2"]
+    found = run(*words, stdin="1,2\n3,4\n5,6\n7,x\n7,8\n")
+    assert found.exit_code == 0
+    # The second step fails behind the first; then two fail as a whole, and each alone does not.
+    assert found.stdout == "a,b\n1.0,2.0\n6.0,8.0\n13.0,16.0\n"
+    refused, unread = sorted(found.stderr.splitlines())
+    assert refused.startswith("carousel: skipped: line 2: row said ")
+    assert unread.startswith("carousel: skipped: line 4: column 2 is no number")
 
 
 def test_keep_and_attach_go_on_where_it_was(run, fake):

@@ -198,12 +198,14 @@ def test_chunks_have_their_size_and_place():
     assert [chunk.tolist() for chunk in chunks] == [[0, 1], [3, 2], [0]]
     places = []
     while text.where():
-        places.append((text.where(), text.symbols()))
-        text.answered()
+        places.append((text.where(), *text.symbols(1)))
+        text.over(1)
     assert places == [
-        ("line 1, character 1: ", ["a", "b"]),
-        ("line 1, character 3: ", ["\n", "c"]),
-        ("line 2, character 2: ", ["a"]),
+        ("line 1, character 1: ", "a"),
+        ("line 1, character 2: ", "b"),
+        ("line 1, character 3: ", "\n"),
+        ("line 2, character 1: ", "c"),
+        ("line 2, character 2: ", "a"),
     ]
 
 
@@ -220,7 +222,7 @@ def test_an_unknown_character_is_refused_behind_what_is_known(capsys):
     chunks = [chunk.tolist() for chunk in skipping.chunks(Pipe(b"ab\nc!a"))]
     assert chunks == [[0, 1, 3, 2], [0]]
     assert "skipped: line 2, character 2: '!'" in capsys.readouterr().err
-    skipping.answered()
+    skipping.over(4)
     assert skipping.where() == "line 2, character 3: "
 
 

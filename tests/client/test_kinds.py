@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import carousel_client as carousel
+from carousel_client._addresses import addresses
 
 
 def _refused(call, words):
@@ -66,6 +67,7 @@ SESSION = {
     "nothing": (lambda s: s.step(None), "takes float32, but got None (NoneType): expected numbers"),
     "object": (lambda s: s.step(object()), "(object): expected numbers"),
     "set": (lambda s: s.step({1, 2}), "takes float32, but got {1, 2} (set): expected numbers"),
+    "keys": (lambda s: s.step({1: [1, 2], "x": 3}), "expected the inputs 'x', but got 'x', 1"),
     "timeout": (lambda s: s.step([1, 2], timeout="1"), "timeout: expected a number, but got '1'"),
     "nan": (
         lambda s: s.step([1, 2], timeout=float("nan")),
@@ -144,6 +146,18 @@ def test_text(client):
         ({"max_message_bytes": 1e6}, "max_message_bytes: expected a whole number"),
         ({"tls": "ca.pem"}, "tls: expected a carousel.Tls, but got 'ca.pem' (str)"),
         ({"on_drain": 3}, "on_drain: expected a function, but got 3 (int)"),
+        ({"timeout": float("inf")}, "timeout must be at most 1,000,000 seconds, but is inf"),
+        (
+            {"address": "localhost"},
+            "expected an address as HOST:PORT, such as 'localhost:8001', but",
+        ),
+        ({"address": "localhost:"}, "but got 'localhost:'"),
+        ({"address": "localhost:99999"}, "but got 'localhost:99999'"),
+        ({"address": "localhost:0"}, "but got 'localhost:0'"),
+        ({"address": "[::1]"}, "but got '[::1]'"),
+        ({"address": ":8001"}, "but got ':8001'"),
+        ({"address": "http:8001x"}, "but got 'http:8001x'"),
+        ({"address": "dns:///cache"}, "but got 'dns:///cache'"),
         ({"address": 8001}, "expected an address such as"),
         ({"address": ["a:1", 8001]}, "an address: expected a string, but got 8001 (int)"),
     ],
@@ -155,3 +169,15 @@ def test_what_connect_takes(options, words):
 
 def test_a_backoff():
     _refused(lambda: carousel.Backoff(initial="1"), "initial: expected a number, but got '1' (str)")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost:8001", "127.0.0.1:1", "[::1]:65535", "dns:///carousel:8001"),
+        *("unix:/run/carousel", "unix:carousel.sock", "ipv4:10.0.0.1:80,10.0.0.2:80"),
+        *("dns://10.0.0.1/carousel:8001", "xds:///carousel"),
+    ],
+)
+def test_addresses_that_can_be(address):
+    assert addresses(address) == [address]

@@ -359,6 +359,40 @@ class TestControls:
         world.boot("server0")
         assert stepped(world, roster, [1, 1]).tolist() == [7, 7]
 
+    def test_what_comes_behind_one_that_lacked_the_store_says_so_soon(self):
+        world = World(2, timeout=1.0)
+        roster = world.open()
+        stepped(world, roster, [1, 1])
+        self.call(world, controls.mark("one"), roster)
+        for _ in range(4):
+            stepped(world, roster, [1, 1])
+        away = status(code_pb2.UNAVAILABLE, "the store is away", "STORE_AWAY", retry=0.5)
+        server = world.servers["server0"]
+        rewind = server.answer_rewind
+        server.answer_rewind = lambda request: (rewind(request), away)[1]  # done, and not saved
+        world.failures["Attach"] = [away] * 10_000
+        with pytest.raises(carousel.StoreAway, match="the store is away"):
+            self.call(world, controls.rewind("one"), roster)
+        assert world.now < 2  # `timeout`, and not the thirty seconds of a failover
+        with pytest.raises(carousel.StoreAway, match="the store is away"):
+            stepped(world, roster, [1, 1])
+        with pytest.raises(carousel.StoreAway, match="the store is away"):
+            self.call(world, controls.RESET, roster)
+        assert world.now < 2
+        assert roster.held(np.arange(1)).tolist() == [5]
+        world.failures.clear()
+        assert stepped(world, roster, [1, 1]).tolist() == [6, 6]
+        assert not roster.owing
+
+    def test_others_wait_for_the_store(self):
+        world = World(2, save_every=1)
+        roster = world.open()
+        stepped(world, roster, [1, 1])
+        world.kill("server0")
+        away = status(code_pb2.UNAVAILABLE, "the store is away", "STORE_AWAY", retry=0.5)
+        world.failures["Attach"] = [away] * 5
+        assert stepped(world, roster, [1, 1]).tolist() == [2, 2]
+
     def test_a_rewind_to_nowhere_leaves_the_session_where_it_was(self):
         world = World(2, save_every=3)
         roster = world.open()

@@ -25,7 +25,16 @@ def test_exports():
         *("OutOfOrder", "ReplayFull", "ResourceExhausted", "ServerError", "ServerInfo", "Session"),
         *("SessionClosed", "SessionError", "SessionExists", "SessionExpired", "SessionGroup"),
         *("SessionInfo", "SessionLost", "SessionMoved", "SessionNotFound", "SnapshotMismatch"),
-        *("StaleHandle", "StepError", "TensorInfo", "Tls", "Unavailable", "aio", "connect"),
+        *(
+            "StaleHandle",
+            "StepError",
+            "StoreAway",
+            "TensorInfo",
+            "Tls",
+            "Unavailable",
+            "aio",
+            "connect",
+        ),
         "text",
     ]
     assert carousel.aio.__all__ == ["Client", "Session", "SessionGroup", "connect", "text"]

@@ -268,7 +268,7 @@ def test_errors_of_calls(client, fake):
     for ids in ([], ["a", "a"], ["x" * 129], [""]):
         with pytest.raises(carousel.InvalidInput):
             client.open_many("sum", ids)
-    with pytest.raises(carousel.InvalidInput, match="string"):
+    with pytest.raises(carousel.InvalidInput, match="list of ids"):
         client.open_many("sum", "abc")
 
 
@@ -480,3 +480,31 @@ def test_reset_waits_for_the_steps_before_it(client, fake):
     step.join()
     reset.join()
     assert session.step([5, 5]).tolist() == [5, 5]
+
+
+def test_two_threads_of_the_clients_may_close_it_at_once(quick):
+    """Both are in `on_drain`; neither may wait for the other's end."""
+    fakes = [Fake().start(), Fake().start()]
+    both, closed = threading.Barrier(2, timeout=30), []
+
+    def on_drain(_):
+        both.wait()
+        client.close()
+        closed.append(1)
+
+    try:
+        client = carousel.connect([one.address for one in fakes], on_drain=on_drain, **quick)
+        threads = []
+        for one in fakes:
+            one.switches.drain = pb.DrainNotice()  # told as soon as a stream is opened
+            client._link.flows.current = one.address
+            client._link.run(client._link.flows.reach(one.address, 10.0))
+            session = client.open("sum")
+            client._link.start(session._block([1, 2], None))
+            threads += [lane.thread for lane in client._link._lanes]
+        for thread in threads:
+            thread.join(30)
+        assert closed == [1, 1]
+    finally:
+        for one in fakes:
+            one.stop()

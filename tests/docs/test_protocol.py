@@ -77,7 +77,7 @@ EXAMPLES = [
     errors.NoRoom("x", retry_after_ms=1),
     errors.Draining(),
     errors.SessionsMoved([("a", "")]),
-    errors.StoreAway(),
+    errors.StoreAway("redis://cache:6379/0"),
     errors.TakeOverWaits(2.0),
     errors.SnapshotMismatch("x", damaged=False),
     errors.SnapshotMismatch("x", damaged=True),

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from typer.testing import CliRunner
 
+import carousel_client as carousel
 from carousel import wire
 from carousel.v1 import sessions_pb2
+from carousel_client.cli import app
 from tests.support import models, raw
 from tests.support.raw import applied, output, statuses, step_request
 from tests.support.server import run_server
@@ -274,3 +277,19 @@ def test_bytes_that_are_no_message_are_called_so(client):
     )
     answer = next(stream(iter([b"\xff\xff\xff"]), timeout=10))
     assert "no such message" in answer.step.error.message
+
+
+@pytest.mark.parametrize("chunk", [[], ["--chunk", "1"], ["--chunk", "7"]])
+def test_a_stream_of_lines_goes_on_without_those_that_the_model_refuses(server, chunk):
+    x = np.random.default_rng(0).integers(-4, 3, (60, 2))
+    x[[3, 4, 30, 59]] = 4  # the model raises above 3
+    good = np.delete(x, [3, 4, 30, 59], axis=0)
+    command = ["--address", server.address, "stream", "raises", "--skip-bad", "--no-header"]
+    lines = "".join(f"{a},{b}\n" for a, b in x.tolist())
+    found = CliRunner().invoke(app, [*command, *chunk], input=lines)
+    assert found.exit_code == 0, found.stderr
+    answers = np.array([line.split(",") for line in found.stdout.splitlines()], np.float64)
+    with carousel.connect(server.address) as client, client.open("raises") as session:
+        assert np.array_equal(answers, session.step(good))
+    told = [line.split(": ")[:3] for line in found.stderr.splitlines()]
+    assert told == [["carousel", "skipped", f"line {number}"] for number in (4, 5, 31, 60)]

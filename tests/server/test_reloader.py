@@ -24,6 +24,7 @@ from carousel_server.metrics import Metrics
 from carousel_server.reloader import Reloader
 from carousel_server.runtime import repository
 from carousel_server.runtime.device import Device
+from carousel_server.runtime.model import LoadedModel
 from carousel_server.serving import Serving
 from carousel_server.settings import Settings
 from tests.support import models
@@ -338,3 +339,38 @@ async def test_every_engine_has_a_number_of_its_own(world):
                 world.catalog.remove(model)
                 await model.driver.stop()
     assert len(numbers) == 4
+
+
+@moving
+async def test_a_drain_while_sessions_move_leaves_none_of_it_half_done(world, monkeypatch):
+    old = await world.open("a", "b")
+    await world.open("c")
+    closed, asked = [], asyncio.Event()
+
+    def close(model):
+        closed.append(model)
+
+    monkeypatch.setattr(LoadedModel, "close", close)
+    change = old.driver.change
+
+    async def noted(*arguments, **options):
+        asked.set()
+        return await change(*arguments, **options)
+
+    monkeypatch.setattr(old.driver, "change", noted)
+    world.put("2", scaled_sum(2.0))
+    await world.look(1)
+    with old.driver._turn:  # the engine is in the middle of a turn
+        looking = asyncio.create_task(world.look(1))
+        async with asyncio.timeout(60):
+            await asked.wait()
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+    async with asyncio.timeout(60):
+        while world.served() != ["2"]:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.005)
+    assert await world.infos("a", "b", "c") == ["2", "2", "2"]
+    assert len(closed) == 1
+    assert old.keeper.recorder.header(0.0, initial=True).version == "2"
+    assert [line["sessions"] for line in world.said("sessions moved")] == [3]

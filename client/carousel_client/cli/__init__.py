@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -110,4 +111,6 @@ app.command()(bench)
 
 def main() -> None:
     """Run the command line; the entry point of `carousel`."""
+    # gRPC's own lines about each attempt would stand around our one sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()

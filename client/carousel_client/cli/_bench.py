@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 import carousel_client as carousel
-from carousel_client.cli._common import Target, guarded
+from carousel_client.cli._common import InputError, Target, count, guarded
 from carousel_client.cli._load import Figures, Load, Report, by_group, by_sessions, round_trips
 
 
@@ -28,6 +28,9 @@ class Mode(StrEnum):
     GROUP = "group"
     BOTH = "both"
 
+
+# What one round of inputs, or of answers, may take here.
+_MOST_BYTES = 1 << 30
 
 Way = Callable[[carousel.aio.Client, carousel.ModelInfo, Load, Report], Awaitable[Figures]]
 _WAYS: dict[Mode, Way] = {Mode.SESSIONS: by_sessions, Mode.GROUP: by_group}
@@ -51,7 +54,9 @@ def bench(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="The model's name.")],
     *,
-    sessions: Annotated[int, typer.Option(min=1, help="Sessions that are stepped at once.")] = 64,
+    sessions: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Sessions that are stepped at once.")
+    ] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps that each sends at a time.")] = 1,
     seconds: Annotated[
         float, typer.Option(min=0.01, help="How long to measure, for each mode.")
@@ -86,6 +91,7 @@ async def _measure(
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     async with target.connect_async() as client:
         info, model = await client.info(), await client.model(name, version)
+        _check_size(load, model)
         trips, figures = await round_trips(client), {}
         console = Console(stderr=True)
         hidden = not console.is_terminal
@@ -105,6 +111,15 @@ async def _measure(
         rpc_p50_ms=float(np.median(trips)) * 1e3,
         modes=figures,
     )
+
+
+def _check_size(load: Load, model: carousel.ModelInfo) -> None:
+    size = load.sessions * load.steps * model.step_bytes
+    if size > _MOST_BYTES:
+        raise InputError(
+            f"{count(load.sessions, 'session')} with {count(load.steps, 'step')} at a time take "
+            f"{size:,} bytes, but at most {_MOST_BYTES:,} were expected; choose fewer of either"
+        )
 
 
 def _advance(progress: Progress, bar: TaskID, done: float) -> None:

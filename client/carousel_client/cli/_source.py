@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 import carousel_client as carousel
+from carousel_client.cli._common import InputError
 from carousel_client.cli._rows import (
     BadLine,
     ByteSource,
@@ -51,7 +52,7 @@ class Reading:
 
 
 class Source(Protocol):
-    """What is read from a pipe, and where in it the chunks that await their answers began."""
+    """What is read from a pipe, and where in it the steps are that await their answers."""
 
     #: Whether the answers are to be written as JSON.
     as_json: bool
@@ -60,13 +61,13 @@ class Source(Protocol):
         """Yield chunks, in the form that a session's `stream` takes. Raises InputError."""
 
     def where(self) -> str:
-        """Return the beginning of a message: where the chunk now awaited began."""
+        """Return the beginning of a message: where the first step is that awaits its answer."""
 
-    def symbols(self) -> Sequence[str] | None:
-        """Return the symbols of the chunk now awaited, where it is text."""
+    def symbols(self, steps: int) -> Sequence[str] | None:
+        """Return the symbols of the first so many steps that await their answers, if it is text."""
 
-    def answered(self) -> None:
-        """Note that the chunk now awaited was answered."""
+    def over(self, steps: int) -> None:
+        """Note that the first so many steps were answered, or left out."""
 
 
 @dataclass
@@ -76,31 +77,40 @@ class LineSource:
     model: carousel.ModelInfo
     reading: Reading
     as_json: bool = False
-    _begins: deque[int] = field(default_factory=deque)
+    _awaited: deque[int] = field(default_factory=deque)  # each step's line
 
     def chunks(self, source: ByteSource) -> Iterator[dict[str, Any]]:
-        """Yield chunks, each input `[T, *step]` with T at most the chunk's size."""
+        """Yield chunks, each input `[T, *step]` with T at most the chunk's size.
+
+        Raises InputError, once all that stands before the line at fault was yielded.
+        """
         steps: list[dict[str, Any]] = []
-        for number, step in self._steps(source):
-            if not steps:
-                self._begins.append(number)
-            steps.append(step)
-            if len(steps) == (self.reading.chunk or 1):
-                yield _stacked(steps)
-                steps = []
+        failure: InputError | None = None
+        try:
+            for number, step in self._steps(source):
+                self._awaited.append(number)
+                steps.append(step)
+                if len(steps) == (self.reading.chunk or 1):
+                    yield _stacked(steps)
+                    steps = []
+        except InputError as error:
+            failure = error
         if steps:
             yield _stacked(steps)
+        if failure is not None:
+            raise failure
 
     def where(self) -> str:
-        """Return the beginning of a message: the line that the chunk now awaited began at."""
-        return f"line {self._begins[0]}: " if self._begins else ""
+        """Return the beginning of a message: the first line that awaits its answer."""
+        return f"line {self._awaited[0]}: " if self._awaited else ""
 
-    def symbols(self) -> None:
+    def symbols(self, steps: int) -> None:
         """Return None: these are numbers."""
 
-    def answered(self) -> None:
-        """Note that the chunk now awaited was answered."""
-        self._begins.popleft()
+    def over(self, steps: int) -> None:
+        """Note that the first so many lines were answered, or left out."""
+        for _ in range(steps):
+            self._awaited.popleft()
 
     def _steps(self, source: ByteSource) -> Iterator[tuple[int, dict[str, Any]]]:
         reader: Reader | None = None

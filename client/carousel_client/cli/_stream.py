@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import carousel_client as carousel
+from carousel_client.cli import _skipping
 from carousel_client.cli._answers import Style, answer_line, header
 from carousel_client.cli._common import InputError, OutputError, ending_on_signals, guarded
 from carousel_client.cli._source import Fill, Format, LineSource, Reading, Source
@@ -59,7 +60,10 @@ def stream(
     ] = False,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave out lines, or characters, that cannot be read."),
+        typer.Option(
+            "--skip-bad",
+            help="Leave out lines, or characters, that cannot be read or that the model refuses.",
+        ),
     ] = False,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="Print no line with the outputs' names.")
@@ -117,7 +121,21 @@ def _run(session: carousel.Session, wanted: Wanted) -> None:
     output = Output(session.info, source, wanted)
     # Only a raw file gives what is there so far; a buffered one would wait for more.
     standard_input = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
-    with closing(session.stream(source.chunks(standard_input))) as answers:
+    chunks = source.chunks(standard_input)
+
+    def why(error: carousel.CarouselError) -> str:
+        # There is one session here, and where nobody named it, its id says nothing.
+        return source.where() + str(error).replace(f"session {session.id!r}: ", "")
+
+    def skip(error: carousel.CarouselError) -> None:
+        typer.echo(f"carousel: skipped: {why(error)}", err=True)
+        source.over(1)
+
+    if wanted.reading.skip_bad:
+        answers = _skipping.answers(session, chunks, skip, most=wanted.reading.chunk)
+    else:
+        answers = session.stream(chunks)
+    with closing(answers):
         while True:
             try:
                 answer = next(answers)
@@ -126,11 +144,8 @@ def _run(session: carousel.Session, wanted: Wanted) -> None:
             except carousel.CarouselError as error:
                 if error.answers is not None:  # the chunk failed half-way
                     output.write(error.answers)
-                # There is one session here, and where nobody named it, its id says nothing.
-                why = str(error).replace(f"session {session.id!r}: ", "")
-                raise InputError(f"{source.where()}{why}") from None
+                raise InputError(why(error)) from None
             output.write(answer)
-            source.answered()
 
 
 def _source(model: carousel.ModelInfo, reading: Reading) -> Source:
@@ -157,7 +172,7 @@ class Output:
     headed: bool = False
 
     def write(self, answer: Any) -> None:
-        """Write the awaited chunk's answers, each output `[T, *output]`, a line a step.
+        """Write the answers to the steps now awaited, each output `[T, *output]`, a line a step.
 
         Raises OutputError; BrokenPipeError where the reader has gone.
         """
@@ -171,16 +186,18 @@ class Output:
             ) from None
 
     def _write(self, answer: Any) -> None:
-        symbols = self.source.symbols()
+        steps = _skipping.steps_in(answer)
+        symbols = self.source.symbols(steps)
         style = Style(self.source.as_json, self.wanted.probabilities, symbols is not None)
         if not (self.headed or self.wanted.headless or style.as_json):
             _print(header(self.model, style))
         self.headed = True
         named = answer if isinstance(answer, dict) else {self.model.outputs[0].name: answer}
-        for step in range(len(next(iter(named.values())))):
+        for step in range(steps):
             values = {name: flat[step] for name, flat in named.items()}
             symbol = symbols[step] if symbols is not None else ""
             _print(answer_line(self.model, values, style, symbol))
+            self.source.over(1)
 
 
 def _print(line: str) -> None:

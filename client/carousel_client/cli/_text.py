@@ -47,7 +47,7 @@ class TextSource:
     skip_bad: bool
     as_json: bool = False
     _place: Place = field(default_factory=Place)
-    _sent: deque[tuple[Place, list[str]]] = field(default_factory=deque)
+    _awaited: deque[tuple[Place, str]] = field(default_factory=deque)  # each symbol's place
 
     def chunks(self, source: ByteSource) -> Iterator[Any]:
         """Yield chunks of symbols, (T,), with T at most the chunk's size.
@@ -58,23 +58,24 @@ class TextSource:
         for text, found in self._runs(source):
             at = 0
             for begin in range(0, len(found.ids), size):
-                ids, end = found.ids[begin : begin + size], found.ends[begin : begin + size][-1]
-                symbols = [self.vocabulary.symbols[number] for number in ids]
-                self._sent.append((self._place, symbols))
-                self._place, at = self._place.after(text[at:end]), end
+                ids = found.ids[begin : begin + size]
+                for number, end in zip(ids, found.ends[begin : begin + size], strict=True):
+                    self._awaited.append((self._place, self.vocabulary.symbols[number]))
+                    self._place, at = self._place.after(text[at:end]), end
                 yield np.array(ids, dtype)
 
     def where(self) -> str:
-        """Return the beginning of a message: where the chunk now awaited began."""
-        return f"{self._sent[0][0]}: " if self._sent else ""
+        """Return the beginning of a message: where the first symbol is that awaits its answer."""
+        return f"{self._awaited[0][0]}: " if self._awaited else ""
 
-    def symbols(self) -> Sequence[str]:
-        """Return the symbols of the chunk now awaited."""
-        return self._sent[0][1]
+    def symbols(self, steps: int) -> Sequence[str]:
+        """Return the first so many symbols that await their answers."""
+        return [symbol for _, symbol in (self._awaited[step] for step in range(steps))]
 
-    def answered(self) -> None:
-        """Note that the chunk now awaited was answered."""
-        self._sent.popleft()
+    def over(self, steps: int) -> None:
+        """Note that the first so many symbols were answered, or left out."""
+        for _ in range(steps):
+            self._awaited.popleft()
 
     def _runs(self, source: ByteSource) -> Iterator[tuple[str, Scan]]:
         """Yield pieces of the text, and their symbols, as many at a time as are there and known."""

@@ -72,6 +72,7 @@ class Keeper:
         self._writes: deque[_Write] = deque()
         self._nbytes = 0
         self._away = ""  # why the store does not answer
+        self.failures = 0  # how often it did not
         self._asked = 0  # questions since the last write
         self._pause = 0.0  # seconds till the next attempt to write
         self._resume_at = 0.0  # when that is
@@ -84,6 +85,11 @@ class Keeper:
     def has_room(self) -> bool:
         """Whether more checkpoints may wait."""
         return self._nbytes < self._max_bytes
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for people, without secrets."""
+        return self._store.place
 
     @property
     def is_away(self) -> bool:
@@ -107,9 +113,13 @@ class Keeper:
         rows: int,
         nbytes: int,
         done: Callable[[list[bool]], None],
+        at_once: bool = False,
     ) -> None:
-        """Have checkpoints written; `done` is called on the loop with `Store.save`'s result."""
-        self._put(_Write(done, nbytes, rows, saves=make))
+        """Have checkpoints written; `done` is called on the loop with `Store.save`'s result.
+
+        With `at_once` somebody waits: a store that was away is tried again without a pause.
+        """
+        self._put(_Write(done, nbytes, rows, saves=make), at_once=at_once)
 
     def write(
         self, carry_out: Callable[[Store], list[bool]], done: Callable[[list[bool]], None]
@@ -140,8 +150,10 @@ class Keeper:
         await asyncio.to_thread(self._thread.join, seconds)
         return len(self._writes)
 
-    def _put(self, write: _Write) -> None:
+    def _put(self, write: _Write, *, at_once: bool = False) -> None:
         with self._changed:
+            if at_once:
+                self._resume_at = 0.0
             self._writes.append(write)
             self._nbytes += write.nbytes
             self._changed.notify()
@@ -248,6 +260,7 @@ class Keeper:
                 exc_info=None if known else error,
             )
         self._away = str(error) or repr(error)
+        self.failures += 1
         self._observer.store_is(up=False)
 
     def _note_back(self) -> None:

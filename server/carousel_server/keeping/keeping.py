@@ -34,6 +34,7 @@ from carousel_server.store.interface import (
 
 # What a client waits for is not worth waiting longer for; it is written later.
 _PATIENCE_SECONDS = 5.0
+_LOOK_SECONDS = 0.1  # how often to look, meanwhile, whether the store is away
 
 
 class EngineKeeper:
@@ -58,19 +59,29 @@ class EngineKeeper:
         """Have states saved, and the engine told, in a turn of its own."""
         self._save(gathered, then, None)
 
-    async def kept(self, gathered: Gathered) -> list[bool]:
+    async def kept(self, gathered: Gathered, *, patiently: bool = False) -> list[bool]:
         """Have states saved, and wait until they are, and the engine knows it.
+
+        Args:
+            gathered: the states.
+            patiently: wait for a store that did not answer, too; it may soon. Nobody else does, so
+                that a client hears why, and not only that its own time ran out.
 
         Raises:
             StoreAway: the store does not answer; it is saved when it does again.
 
         """
         future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        clock, failures = asyncio.get_running_loop().time, self._keeper.failures
+        until = clock() + _PATIENCE_SECONDS
         self._save(gathered, None, future)
-        try:
-            return await asyncio.wait_for(future, _PATIENCE_SECONDS)
-        except TimeoutError:
-            raise StoreAway from None
+        while not future.done() and clock() < until:
+            await asyncio.wait([future], timeout=_LOOK_SECONDS)
+            if self._keeper.failures != failures and not patiently:
+                break
+        if not future.done():
+            raise StoreAway(self._keeper.place)
+        return future.result()
 
     def _save(
         self, gathered: Gathered, then: Kept | None, future: asyncio.Future[list[bool]] | None
@@ -80,6 +91,7 @@ class EngineKeeper:
             rows=len(gathered.ids),
             nbytes=gathered.nbytes,
             done=partial(self._tell, gathered, then, future),
+            at_once=future is not None,
         )
 
     def _saves(self, recorder: Recorder, gathered: Gathered) -> Saves:
@@ -222,7 +234,7 @@ class Keeping:
                 lambda store: store.claim(ids, self._owner, delivered, released_only=waits)
             )
         except StoreUnavailable as error:
-            raise StoreAway from error
+            raise StoreAway(self.place) from error
         kinds = {type(one) for one in found}
         if waits and Held in kinds and Record not in kinds:
             self.be_sure()
@@ -248,7 +260,7 @@ class Keeping:
         try:
             return await self._keeper.ask(lambda store: store.load(ids))
         except StoreUnavailable as error:
-            raise StoreAway from error
+            raise StoreAway(self.place) from error
 
     async def delete(self, ended: Ended) -> None:
         """Remove the records of sessions that ended; later, where the store is away."""

@@ -19,7 +19,7 @@ async def leave(keeping: Keeping, model: Served, gathered: Gathered) -> None:
         StoreAway: the store does not answer; the sessions are still here, and can be attached to.
 
     """
-    await model.keeper.kept(gathered)
+    await model.keeper.kept(gathered, patiently=True)
     ended = await model.driver.control(transfers.GiveUp(gathered))
     await keeping.release(ended)
 

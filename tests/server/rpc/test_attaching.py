@@ -625,6 +625,20 @@ async def test_close_and_keep_while_the_store_is_away(world, monkeypatch):
     assert (await b.attach("s")).applied == [5]
 
 
+async def test_a_store_that_is_known_to_be_away_is_not_waited_for(world, monkeypatch):
+    monkeypatch.setattr("carousel_server.keeping.keeping._PATIENCE_SECONDS", 3600.0)
+    a = await world.member("a")
+    taken = await a.open("s")
+    await walk(taken, 0, 3)
+    world.store.away = True
+    async with asyncio.timeout(60):
+        with pytest.raises(StoreAway, match="the store of sessions, shared, does not answer"):
+            await a.rewind(taken, step=0)
+    world.store.away = False
+    await a.saved()
+    assert max(world.store.steps("s"), default=0) == 0
+
+
 async def test_a_server_leaves_all_of_its_sessions(world):
     a, b = await world.pair()
     ids = [f"s{number}" for number in range(40)]

@@ -21,7 +21,7 @@ CASES = [
     (errors.NoRoom("full", retry_after_ms=1), CODE.RESOURCE_EXHAUSTED, "NO_ROOM"),
     (errors.Draining(), CODE.UNAVAILABLE, "DRAINING"),
     (errors.SessionsMoved([("a", "")]), CODE.FAILED_PRECONDITION, "SESSION_MOVED"),
-    (errors.StoreAway(), CODE.UNAVAILABLE, "STORE_AWAY"),
+    (errors.StoreAway("redis://cache:6379/0"), CODE.UNAVAILABLE, "STORE_AWAY"),
     (errors.TakeOverWaits(2.0), CODE.UNAVAILABLE, "TAKE_OVER_WAITS"),
     (
         errors.SnapshotMismatch("other", damaged=False),
@@ -72,7 +72,7 @@ def test_when_to_try_again():
     # A session has as many marks as it may: that does not pass by itself.
     assert "RetryInfo" not in details(errors.NoRoom("16 marks", retry_after_ms=0))
     assert details(errors.TakeOverWaits(2.0))["RetryInfo"].retry_delay.nanos == 500_000_000
-    assert "RetryInfo" in details(errors.StoreAway())
+    assert "RetryInfo" in details(errors.StoreAway("redis://cache:6379/0"))
 
 
 def test_where_sessions_have_moved_to():
