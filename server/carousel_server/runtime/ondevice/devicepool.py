@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,9 @@ Arrays = Mapping[str, NDArray[np.generic]]
 CreateSession = Callable[[bytes], ort.InferenceSession]
 
 _SLOTS = np.dtype(np.int64)
+
+# Bytes of rows that were copied and that nobody has looked at yet, in the device's memory.
+_MOST_WANTED = 64 * 1024 * 1024
 
 
 class DevicePool:
@@ -50,6 +54,7 @@ class DevicePool:
         self._writer = create(rows_of.writer_graph(states, slots + 1).SerializeToString())
         self._out = RowBuffers(memory, self._make_reader)
         self._in = RowBuffers(memory, self._make_writer)
+        self._wanted: list[weakref.ref[RowCopy]] = []
         # What a GPU's memory begins with is anything; scratch at least is to be finite.
         self.write(
             np.zeros(1, np.int64), {s.name: np.zeros((1, *s.shape), s.dtype) for s in states}
@@ -69,9 +74,26 @@ class DevicePool:
 
         Runs go on meanwhile: the rows are gathered on the device, and leave it beside them.
         """
+        self._take_over()
         copy = self.backup(slots)
         copy.fetch()
+        self._wanted.append(weakref.ref(copy))
         return copy
+
+    def _take_over(self) -> None:
+        """Have rows that nobody has asked for in a long while in plain memory.
+
+        Whoever is to write them to the store may have to wait for it, and they would be in the
+        device's memory till then.
+        """
+        there = [copy for ref in self._wanted if (copy := ref()) is not None and copy.on_device]
+        most = sum(copy.nbytes for copy in there) - _MOST_WANTED
+        for copy in there:
+            if most <= 0:
+                break
+            most -= copy.nbytes
+            copy.get()
+        self._wanted = [weakref.ref(copy) for copy in there if copy.on_device]
 
     def backup(self, slots: NDArray[np.int64]) -> RowCopy:
         """Queue a copy of the states in `slots` [N] to another place on the device."""

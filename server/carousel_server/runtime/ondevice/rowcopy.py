@@ -47,6 +47,11 @@ class RowCopy:
                     buffer.fetch()
 
     @property
+    def on_device(self) -> bool:
+        """Whether it still takes blocks there."""
+        return self._states is None
+
+    @property
     def done(self) -> bool:
         """Whether `get` would not wait."""
         if self._states is not None:

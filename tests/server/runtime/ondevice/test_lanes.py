@@ -9,6 +9,7 @@ from collections import deque
 import numpy as np
 import pytest
 
+from carousel_server.runtime.ondevice import devicepool
 from carousel_server.runtime.ondevice.memory import Stream
 from tests.support.deferred import DeferredMemory
 from tests.support.loaded import load
@@ -164,3 +165,18 @@ def test_copies_that_nobody_waits_for_are_not_freed_under_way(tmp_path):
     gc.collect()
     kept = model.pool._out._idle[2]
     assert len(kept) < 12, "what was needed once is not kept"
+
+
+def test_copies_that_nobody_looks_at_leave_the_device_in_time(tmp_path, monkeypatch):
+    """A store that is away holds up whoever is to write them, for as long as it is."""
+    monkeypatch.setattr(devicepool, "_MOST_WANTED", 1000)
+    model = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(6))
+    rng, copies = np.random.default_rng(0), []
+    slots = np.array([1, 2])
+    for _ in range(40):
+        model.start(slots, np.ones(2, np.int64), inputs(model, rng, 1, 2)).finish()
+        copies.append((model.copy(slots), model.read(slots)))
+    there = [copy for copy, _ in copies if copy.on_device]
+    assert sum(copy.nbytes for copy in there) <= 1000 + copies[0][0].nbytes
+    for copy, states in copies:
+        same(copy.get()["h0"], states["h0"])
