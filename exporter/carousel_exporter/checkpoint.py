@@ -19,7 +19,7 @@ import torch
 from carousel_exporter.data import Split, Statistics
 from carousel_exporter.errors import CheckpointError
 from carousel_exporter.files import replacing
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.wording import first_line
 
 #: Key that marks our own checkpoints; its value is the version of their layout.
@@ -47,7 +47,7 @@ class Checkpoint:
     parts of the data end. `facts` tell how the network came to be, for people.
     """
 
-    forecaster: Forecaster
+    network: RecurrentNetwork
     features: tuple[str, ...]
     targets: tuple[str, ...]
     horizon: int
@@ -63,7 +63,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint; the file is there as a whole or not at all."""
     content = {
         FORMAT_KEY: FORMAT,
-        "architecture": dataclasses.asdict(checkpoint.forecaster.architecture),
+        "architecture": dataclasses.asdict(checkpoint.network.architecture),
         "features": list(checkpoint.features),
         "targets": list(checkpoint.targets),
         "horizon": checkpoint.horizon,
@@ -76,7 +76,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "facts": dict(checkpoint.facts),
         "task": checkpoint.task,
         "symbols": list(checkpoint.symbols),
-        "state_dict": checkpoint.forecaster.state_dict(),
+        "state_dict": checkpoint.network.state_dict(),
     }
     # Through memory: torch.save would put the temporary file's name inside, and the same network
     # would not make the same file.
@@ -94,9 +94,9 @@ def load(path: Path) -> Checkpoint:
     return parse(content, path)
 
 
-def load_forecaster(path: Path) -> Forecaster:
+def load_network(path: Path) -> RecurrentNetwork:
     """Read a checkpoint's network, in evaluation mode: plain units in, plain units out."""
-    return load(path).forecaster
+    return load(path).network
 
 
 def parse(content: dict[str, Any], path: Path) -> Checkpoint:
@@ -110,10 +110,10 @@ def parse(content: dict[str, Any], path: Path) -> Checkpoint:
         sizes = dict(content["architecture"])
         if sizes["targets"] is not None:
             sizes["targets"] = tuple(sizes["targets"])
-        forecaster = Forecaster(Architecture(**sizes))
-        forecaster.load_state_dict(content["state_dict"])
+        network = RecurrentNetwork(Architecture(**sizes))
+        network.load_state_dict(content["state_dict"])
         return Checkpoint(
-            forecaster=forecaster.eval(),
+            network=network.eval(),
             features=tuple(content["features"]),
             targets=tuple(content["targets"]),
             horizon=content["horizon"],

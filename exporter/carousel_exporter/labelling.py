@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from carousel_exporter.data import Array, Statistics
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.lesson import NO_CLASS, Window, begin
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.sequences import Sequences
 from carousel_exporter.settings import TrainingSettings
 
@@ -94,10 +94,10 @@ class LabelLesson:
         self._held_out = _tensors(task.validation)
         self._weights = torch.from_numpy(task.weights.astype(np.float32))  # (C,)
 
-    def build(self, settings: TrainingSettings) -> Forecaster:
+    def build(self, settings: TrainingSettings) -> RecurrentNetwork:
         """Return an untrained network, scaled as the training part is."""
         task = self.task
-        forecaster = begin(
+        network = begin(
             Architecture(
                 features=len(task.train.columns),
                 hidden=settings.hidden,
@@ -107,9 +107,9 @@ class LabelLesson:
             ),
             settings,
         )
-        forecaster.input_mean.copy_(torch.from_numpy(task.levels.mean))
-        forecaster.input_scale.copy_(torch.from_numpy(task.levels.scale))
-        return forecaster
+        network.input_mean.copy_(torch.from_numpy(task.levels.mean))
+        network.input_scale.copy_(torch.from_numpy(task.levels.scale))
+        return network
 
     def passes(self, settings: TrainingSettings) -> Iterator[list[Window]]:
         """Yield the sequences in random order, `batch` side by side, cut into windows."""
@@ -120,7 +120,7 @@ class LabelLesson:
         """Return the mean cross-entropy of the steps that are there, smoothed."""
         return self._cross_entropy(answer, window, settings.label_smoothing)
 
-    def validate(self, network: Forecaster, settings: TrainingSettings) -> float:  # noqa: ARG002
+    def validate(self, network: RecurrentNetwork, settings: TrainingSettings) -> float:  # noqa: ARG002
         """Return the loss over all steps of the validation part."""
         total, count = 0.0, 0
         for start in range(0, len(self._held_out), JUDGED_TOGETHER):
@@ -142,7 +142,7 @@ class LabelLesson:
 
 
 @torch.inference_mode()
-def answer_sequences(network: Forecaster, sequences: Sequences) -> list[Array]:
+def answer_sequences(network: RecurrentNetwork, sequences: Sequences) -> list[Array]:
     """Return the log-probabilities of the classes at each step, (T, C) for each sequence."""
     answers: list[Array] = []
     rows = _tensors(sequences)

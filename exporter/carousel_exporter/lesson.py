@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from carousel_exporter.errors import SettingsError
-from carousel_exporter.network import Architecture, Forecaster, initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork, initialise, remember
 from carousel_exporter.settings import TrainingSettings
 from carousel_exporter.wording import steps
 
@@ -41,7 +41,7 @@ class Window:
 class Lesson(Protocol):
     """A task as training sees it."""
 
-    def build(self, settings: TrainingSettings) -> Forecaster:
+    def build(self, settings: TrainingSettings) -> RecurrentNetwork:
         """Return an untrained network; torch's generator gives its weights.
 
         Raises SettingsError where the data don't suffice for the settings.
@@ -53,21 +53,21 @@ class Lesson(Protocol):
         ...
 
     def loss(self, answer: Tensor, window: Window, settings: TrainingSettings) -> Tensor:
-        """Return the mean loss, in training, of `Forecaster.normalised`'s answer to a window."""
+        """Return the mean loss, in training, of a network's normalised answer to a window."""
         ...
 
-    def validate(self, network: Forecaster, settings: TrainingSettings) -> float:
+    def validate(self, network: RecurrentNetwork, settings: TrainingSettings) -> float:
         """Return the mean loss on the validation part; the network is in evaluation mode."""
         ...
 
 
-def begin(architecture: Architecture, settings: TrainingSettings) -> Forecaster:
+def begin(architecture: Architecture, settings: TrainingSettings) -> RecurrentNetwork:
     """Return a network of these sizes, with what the settings say of its layers, initialised."""
-    forecaster = Forecaster(dataclasses.replace(architecture, **_layers(settings)))
-    initialise(forecaster)
+    network = RecurrentNetwork(dataclasses.replace(architecture, **_layers(settings)))
+    initialise(network)
     if settings.chrono:
-        remember(forecaster, settings.chrono)
-    return forecaster
+        remember(network, settings.chrono)
+    return network
 
 
 def _layers(settings: TrainingSettings) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Architecture:
         return sizes
 
 
-class Forecaster(nn.Module):
+class RecurrentNetwork(nn.Module):
     """Maps plain-units inputs (T, B, F) to plain-units answers (T, B, O), carrying a state.
 
     With an embedding the inputs are token ids, (T, B).
@@ -254,7 +254,7 @@ def _words(shapes: list[list[int]]) -> str:
 
 
 @torch.no_grad()
-def initialise(forecaster: Forecaster) -> None:
+def initialise(network: RecurrentNetwork) -> None:
     """Set the recurrent weights to values that learn well; draws from torch's generator.
 
     Recurrent weights: orthogonal for each gate (Saxe et al. 2014), so that gradients neither grow
@@ -263,8 +263,8 @@ def initialise(forecaster: Forecaster) -> None:
     et al. 2015; a GRU's update gate likewise), so that a layer remembers until it learns to
     forget. PyTorch adds two biases: one holds the 1, the other stays 0.
     """
-    a = forecaster.architecture
-    for name, parameter in forecaster.recurrent.named_parameters():
+    a = network.architecture
+    for name, parameter in network.recurrent.named_parameters():
         if name.startswith("weight_hh"):
             for gate in parameter.chunk(a.kind.gates):
                 nn.init.orthogonal_(gate)
@@ -278,16 +278,16 @@ def initialise(forecaster: Forecaster) -> None:
 
 
 @torch.no_grad()
-def remember(forecaster: Forecaster, longest: int) -> None:
+def remember(network: RecurrentNetwork, longest: int) -> None:
     """Spread what layers remember over 1 to `longest` steps; draws from torch's generator.
 
     Chrono initialisation, Tallec and Ollivier 2018 (https://arxiv.org/abs/1804.11188): with u drawn
     uniformly from 1 to `longest` - 1, the bias of the gate that keeps the old state is log u, and
     that of a gate of its own that lets the new in is -log u. Replaces the biases of `initialise`.
     """
-    a = forecaster.architecture
+    a = network.architecture
     keep, enter = a.kind.biased_to_keep, a.kind.biased_to_enter
-    for name, parameter in forecaster.recurrent.named_parameters():
+    for name, parameter in network.recurrent.named_parameters():
         if not name.startswith("bias_ih") or keep is None:
             continue
         gates = parameter.view(a.kind.gates, a.hidden)

@@ -18,9 +18,8 @@ from torch import nn
 
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.lesson import Lesson
-from carousel_exporter.network import Forecaster, State
+from carousel_exporter.network import RecurrentNetwork, State
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.task import Task
 
 #: The learning rate is halved after this share of the patience without a better validation loss.
 RATE_PATIENCE = 1 / 3
@@ -44,7 +43,7 @@ class Best:
     Epoch 0 is the network that training begins with, without a loss.
     """
 
-    forecaster: Forecaster
+    network: RecurrentNetwork
     epoch: int = 0
     loss: float = float("inf")
 
@@ -109,7 +108,7 @@ class Trainer:
             "generator": self._generator,
             "epochs": [dataclasses.asdict(epoch) for epoch in self.result.epochs],
             "best": {
-                "network": best.forecaster.state_dict(),
+                "network": best.network.state_dict(),
                 "epoch": best.epoch,
                 "loss": best.loss,
             },
@@ -185,13 +184,8 @@ def train(
     return Trainer(lesson, settings).run(on_epoch)
 
 
-def predict(forecaster: Forecaster, x: np.ndarray) -> np.ndarray:
+def predict(network: RecurrentNetwork, x: np.ndarray) -> np.ndarray:
     """Answer whole sequences from a new session's state: (T, B, F) to (T, B, O), float32, plain."""
     with torch.inference_mode():
-        y, _ = forecaster(torch.from_numpy(np.asarray(x, np.float32)))
+        y, _ = network(torch.from_numpy(np.asarray(x, np.float32)))
     return np.asarray(y)
-
-
-def forecast(forecaster: Forecaster, task: Task) -> np.ndarray:
-    """Stream the whole series through one session: row t forecasts step t + horizon, (N, O)."""
-    return predict(forecaster, task.inputs[:, None])[:, 0].astype(np.float64)

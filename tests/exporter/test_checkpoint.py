@@ -7,13 +7,13 @@ from carousel_exporter.checkpoint import Checkpoint
 from carousel_exporter.data import Split, Statistics
 from carousel_exporter.errors import CheckpointError
 
-from .builders import make_forecaster
+from .builders import make_network
 
 
 @pytest.fixture
 def made():
     return Checkpoint(
-        forecaster=make_forecaster(layers=2, targets=(1,)),
+        network=make_network(layers=2, targets=(1,)),
         features=("a", "b"),
         targets=("b",),
         horizon=4,
@@ -32,16 +32,16 @@ def test_what_was_saved_comes_back(made, tmp_path):
         assert getattr(found, field) == getattr(made, field)
     np.testing.assert_array_equal(found.levels.mean, made.levels.mean)
     np.testing.assert_array_equal(found.levels.scale, made.levels.scale)
-    assert found.forecaster.architecture == made.forecaster.architecture
-    assert not found.forecaster.training
+    assert found.network.architecture == made.network.architecture
+    assert not found.network.training
     x = torch.randn(7, 2, 2)
-    assert torch.equal(checkpoint.load_forecaster(path)(x)[0], made.forecaster(x)[0])
+    assert torch.equal(checkpoint.load_network(path)(x)[0], made.network(x)[0])
     assert [p.name for p in path.parent.iterdir()] == ["c.pt"]
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "c.pt"
-    torch.save(make_forecaster(), path)
+    torch.save(make_network(), path)
     with pytest.raises(CheckpointError, match="can't be read safely"):
         checkpoint.load(path)
 

@@ -12,7 +12,7 @@ from carousel_exporter import checkpoint
 from carousel_exporter.cli import main
 
 from . import mutants
-from .builders import make_forecaster, make_model, make_series, write_csv
+from .builders import make_model, make_network, make_series, write_csv
 
 COMMANDS = ["train", "convert", "verify", "inspect"]
 QUICK = ["--window", "16", "--batch", "4", "--hidden", "8", "--epochs", "4", "--lr", "0.01"]
@@ -38,7 +38,7 @@ def test_training_to_serving_in_three_commands(trained, tmp_path, capsys):
     kept = checkpoint.load(trained / "a.pt")
     assert kept.features == ("a", "b")
     assert kept.targets == ("a",)
-    assert kept.forecaster.architecture.targets == (0,)
+    assert kept.network.architecture.targets == (0,)
     assert kept.facts["data"] == "s.csv"
     assert (trained / "a.png").read_bytes().startswith(b"\x89PNG")
     model = tmp_path / "a" / "1" / "model.onnx"
@@ -79,7 +79,7 @@ def test_the_table_has_each_forecast_and_the_unit(tmp_path, capsys):
         "seasonal naive",
     ):
         assert words in shown, words
-    assert checkpoint.load(out).forecaster.architecture.targets is None
+    assert checkpoint.load(out).network.architecture.targets is None
 
 
 def test_the_same_seed_makes_the_same_files(trained, tmp_path):
@@ -105,8 +105,8 @@ def test_several_targets_are_forecast_at_once(tmp_path, capsys):
 
 
 def test_a_wrong_model_file_exits_with_1(tmp_path, capsys):
-    forecaster = make_forecaster()
-    mutant = mutants.mutate(make_model(tmp_path / "m.onnx", forecaster), mutants.leak_rows)
+    network = make_network()
+    mutant = mutants.mutate(make_model(tmp_path / "m.onnx", network), mutants.leak_rows)
     assert main(["verify", str(mutant)]) == 1
     printed = capsys.readouterr()
     assert "differs" in printed.out

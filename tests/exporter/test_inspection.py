@@ -10,19 +10,19 @@ from carousel_exporter import costs
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.inspection import inspect
 
-from .builders import make_forecaster, make_model
+from .builders import make_model, make_network
 from .mutants import rigid_model, step_model
 
 
 def test_figures_are_those_of_the_equations(tmp_path):
     F, H, O = 3, 16, 2  # noqa: E741
-    forecaster = make_forecaster(features=F, hidden=H, layers=2, outputs=O)
-    found = inspect(make_model(tmp_path / "m.onnx", forecaster))
+    network = make_network(features=F, hidden=H, layers=2, outputs=O)
+    found = inspect(make_model(tmp_path / "m.onnx", network))
     assert found.multiply_adds == 4 * H * (F + H) + 4 * H * (H + H) + H * O
     assert found.flops == 2 * found.multiply_adds
     assert found.state_bytes == 4 * (H + H) * 2
     scaling = 2 * F + 2 * O
-    assert found.parameters == sum(p.numel() for p in forecaster.parameters()) + scaling
+    assert found.parameters == sum(p.numel() for p in network.parameters()) + scaling
     assert found.opset == 17
     assert found.operators["LSTM"] == 2
     assert found.file_bytes == (tmp_path / "m.onnx").stat().st_size

@@ -39,7 +39,7 @@ def sequences(*labels: list[int], classes=("a", "b")) -> Sequences:
 def test_it_learns_and_tells_earlier_than_at_the_end(gestures):
     task = make_label_task(gestures)
     result = train(LabelLesson(task), QUICK)
-    answers = answer_sequences(result.best.forecaster, task.test)
+    answers = answer_sequences(result.best.network, task.test)
     found = judge_answers(answers, task.test, task.train)
     assert found.last == 1.0
     assert found.majority < 0.5
@@ -58,7 +58,7 @@ def test_labels_a_step_are_learnt_a_step():
     data = Sequences(("x",), ("differ", "same"), values, labels, names, {"x": 0})
     assert data.is_labelled_by_step
     task = make_label_task(data)
-    network = train(LabelLesson(task), QUICK).best.forecaster
+    network = train(LabelLesson(task), QUICK).best.network
     found = judge_answers(answer_sequences(network, task.test), task.test, task.train)
     assert found.steps > 0.99
 

@@ -82,14 +82,14 @@ def check_task(task: str, given: dict[str, Any]) -> None:
 def _forecasting(given: Data, window: int) -> Assignment:  # noqa: ARG001 - only texts ask
     from carousel_exporter.commands.forecast import Forecasting  # noqa: PLC0415 - torch
     from carousel_exporter.data import read_series  # noqa: PLC0415
-    from carousel_exporter.evaluation import check_season  # noqa: PLC0415
-    from carousel_exporter.task import make_task  # noqa: PLC0415
+    from carousel_exporter.forecast_evaluation import check_season  # noqa: PLC0415
+    from carousel_exporter.forecast_task import make_forecast_task  # noqa: PLC0415
 
     if not given.target:
         raise SettingsError("--target must name a column to forecast.")
     wanted = (*given.features, *given.target) if given.features else ()
     series = read_series(given.path, wanted)
-    task = make_task(
+    task = make_forecast_task(
         series,
         targets=given.target,
         features=given.features,

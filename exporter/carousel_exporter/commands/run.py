@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from carousel_exporter.checkpoint import Checkpoint, Fact
     from carousel_exporter.lesson import Lesson
-    from carousel_exporter.network import Forecaster
+    from carousel_exporter.network import RecurrentNetwork
     from carousel_exporter.settings import TrainingSettings
     from carousel_exporter.training import Epoch, Trainer, TrainingResult
 
@@ -59,11 +59,11 @@ class Assignment(Protocol):
         """Return what there is to say of the data, in lines."""
         ...
 
-    def checkpoint(self, network: Forecaster, facts: dict[str, Fact]) -> Checkpoint:
+    def checkpoint(self, network: RecurrentNetwork, facts: dict[str, Fact]) -> Checkpoint:
         """Return what is kept of a network."""
         ...
 
-    def judge(self, network: Forecaster, result: TrainingResult) -> Verdict:
+    def judge(self, network: RecurrentNetwork, result: TrainingResult) -> Verdict:
         """Judge a network on the test part."""
         ...
 
@@ -117,7 +117,7 @@ class Run:
         if result.best.epoch == 0:
             self._say("Interrupted before the first epoch was over: nothing was kept.")
             raise typer.Exit(INTERRUPTED)
-        verdict = self.assignment.judge(result.best.forecaster, result)
+        verdict = self.assignment.judge(result.best.network, result)
         self._save(result, verdict.facts)
         self._show(result, verdict, seconds)
         if result.interrupted:
@@ -186,7 +186,7 @@ class Run:
             **dataclasses.asdict(self.settings),
             **more,
         }
-        checkpoint.save(self.assignment.checkpoint(result.best.forecaster, facts), self.places.out)
+        checkpoint.save(self.assignment.checkpoint(result.best.network, facts), self.places.out)
 
     def _show(self, result: TrainingResult, verdict: Verdict, seconds: float) -> None:
         from carousel_exporter.plots import save_figure  # noqa: PLC0415 - as above
