@@ -16,6 +16,7 @@ from carousel_exporter.lesson import NO_CLASS, Window, begin
 from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.sequences import Sequences
 from carousel_exporter.settings import TrainingSettings
+from carousel_exporter.wording import counted
 
 #: Sequences that are judged together.
 JUDGED_TOGETHER = 256
@@ -49,6 +50,11 @@ def make_label_task(
     last step's). `class_weights` is empty, "balanced", or "a=2,b=0.5", where others weigh 1. Raises
     SettingsError where a part would be empty, or a class is not among those trained on.
     """
+    if len(data.classes) < 2:
+        raise SettingsError(
+            f"The data have {counted(len(data.classes), 'class')}, "
+            f"{', '.join(map(repr, data.classes))}, and there must be 2 at least to tell apart."
+        )
     places: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     fractions = (validation, 0.0 if test is not None else test_fraction)
     for members in _by_class(data):

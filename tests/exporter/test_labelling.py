@@ -119,6 +119,14 @@ def test_a_class_without_sequences_is_named():
         make_label_task(data, validation=0.3, test_fraction=0.3)
 
 
+def test_one_class_is_nothing_to_tell_apart(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("id,a,kind\n" + "".join(f"{n},{n},slow\n" for n in range(20)))
+    data = read_sequences(path, sequence="id", label="kind")
+    with pytest.raises(SettingsError, match="have 1 class, 'slow', and there must be 2 at least"):
+        make_label_task(data)
+
+
 def test_too_few_sequences_are_refused():
     with pytest.raises(SettingsError, match="validation part would hold no sequence of 2"):
         make_label_task(sequences([0], [1]))
