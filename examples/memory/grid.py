@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from carousel_exporter.checkpoint import load_tensors_safely
 from carousel_exporter.files import replacing
 from carousel_exporter.network import RecurrentNetwork
+from carousel_exporter.tensorfile import load_tensors_safely
 from examples.memory.networks import NETWORKS, architecture, build
 from examples.memory.problems import PROBLEMS
 from examples.memory.training import Settings, answer, test_sequences, train

@@ -20,7 +20,9 @@ from carousel.v1.manifest_pb2 import (
     TensorSpec,
 )
 from carousel.wire import MANIFEST_FORMAT, MANIFEST_KEY, NUMPY_DTYPES
+from carousel_exporter import filekinds
 from carousel_exporter.errors import ModelFileError
+from carousel_exporter.filekinds import Kind
 
 #: Key of the metadata under which we note, for `verify`, what usual values look like: for each
 #: tensor "mean" and "scale" and, where values are best drawn as a walk, those of the "changes".
@@ -44,13 +46,43 @@ def attach(
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file. Raises ModelFileError where it is none."""
+    """Read an ONNX file, whatever its ending. Raises ModelFileError where it is none."""
     try:
-        return onnx.load(path)
+        model = onnx.load(path, format="protobuf")
     except FileNotFoundError:
         raise ModelFileError(f"There is no file {path}.") from None
-    except (OSError, DecodeError) as error:
-        raise ModelFileError(f"{path} can't be read as an ONNX file: {error}.") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} can't be read: {error.strerror or error}.") from error
+    except DecodeError as error:
+        raise ModelFileError(_other(path)) from error
+    if not model.graph.node:
+        raise ModelFileError(_other(path))
+    return model
+
+
+def _other(path: Path) -> str:
+    """Say what a file is that is no ONNX file."""
+    expected = "and a model file, such as model.onnx, was expected"
+    match filekinds.kind(path):
+        case Kind.EMPTY:
+            return f"{path} is empty, {expected}."
+        case Kind.CHECKPOINT:
+            return (
+                f"{path} is a checkpoint of `carousel-export train`, {expected}: make one with "
+                f"`carousel-export convert {path} --out model.onnx`."
+            )
+        case Kind.PROGRESS:
+            return (
+                f"{path} is what an interrupted `carousel-export train` goes on from, {expected}: "
+                "finish the run with --resume, then make one with `carousel-export convert`."
+            )
+        case Kind.TORCH:
+            return (
+                f"{path} is a file of PyTorch's, {expected}: `carousel-export convert` makes one "
+                "of a network's state_dict or of a program."
+            )
+    begin = filekinds.shown(filekinds.beginning(path))
+    return f"{path} is not an ONNX file, or not a whole one, {expected}; it begins with {begin}."
 
 
 def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:

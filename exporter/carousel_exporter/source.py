@@ -11,7 +11,8 @@ import torch
 
 from carousel_exporter import checkpoint, foreign, recognition
 from carousel_exporter.checkpoint import Checkpoint
-from carousel_exporter.errors import SettingsError
+from carousel_exporter.errors import CheckpointError, SettingsError
+from carousel_exporter.filekinds import CHECKPOINT_KEY, PROGRESS_KEY
 from carousel_exporter.manifest import TensorStatistics
 from carousel_exporter.network import RecurrentNetwork
 from carousel_exporter.wording import counted
@@ -74,13 +75,18 @@ def read_source(
     """
     tensors = foreign.read_tensors(path)
     origin = {"weights": path.name, "weights_sha256": sha256(path), "torch": torch.__version__}
-    if checkpoint.FORMAT_KEY in tensors:
+    if CHECKPOINT_KEY in tensors:
         if renames or scaling or nonlinearity:
             raise SettingsError(
                 f"{path} is a checkpoint of carousel-export: it needs no --map, no scaling and no "
                 "--nonlinearity."
             )
         return _own_source(checkpoint.parse(tensors, path), origin)
+    if PROGRESS_KEY in tensors:
+        raise CheckpointError(
+            f"{path} is what an interrupted `carousel-export train` goes on from: finish the run "
+            "with --resume, or take its checkpoint, which has the best network so far."
+        )
     tensors = foreign.rename(foreign.unwrap(tensors), foreign.parse_renames(renames))
     network = recognition.recognise(tensors, nonlinearity)
     statistics = _rescale(network, scaling) if scaling else {}

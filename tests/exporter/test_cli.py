@@ -150,9 +150,9 @@ def test_networks_of_others_are_converted_with_a_map(tmp_path, capsys):
         (["convert", "{pt}", "--mean", "1,x"], "--mean takes numbers"),
         (["convert", "{pt}", "--horizon", "9"], "3 steps ahead"),
         (["verify", "gone.onnx"], "There is no file gone.onnx."),
-        (["verify", "{csv}"], "can't be read as an ONNX file"),
+        (["verify", "{csv}"], "is not an ONNX file"),
         (["verify", "gone.onnx", "--map", "a=b"], "--against"),
-        (["inspect", "{csv}"], "can't be read as an ONNX file"),
+        (["inspect", "{csv}"], "is not an ONNX file"),
     ],
 )
 def test_errors_are_sentences(trained, capsys, arguments, words):

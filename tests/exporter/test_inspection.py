@@ -81,7 +81,10 @@ def test_a_damaged_manifest_is_said_to_be(tmp_path):
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\xff\xff not onnx")
-    with pytest.raises(ModelFileError, match="can't be read as an ONNX file"):
+    with pytest.raises(ModelFileError, match=r"is not an ONNX file.*begins with '.* not onnx'"):
+        inspect(path)
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="is empty, and a model file"):
         inspect(path)
     with pytest.raises(ModelFileError, match="no file"):
         inspect(tmp_path / "gone.onnx")

@@ -8,6 +8,7 @@ import torch
 from carousel_exporter import resuming
 from carousel_exporter.corpus import make_corpus
 from carousel_exporter.errors import CheckpointError, SettingsError
+from carousel_exporter.filekinds import PROGRESS_KEY
 from carousel_exporter.forecast_task import make_forecast_task
 from carousel_exporter.forecasting import ForecastLesson
 from carousel_exporter.labelling import LabelLesson, make_label_task
@@ -108,6 +109,9 @@ def test_files_that_are_none_are_refused(tmp_path):
     torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(CheckpointError, match="not what an interrupted"):
         resuming.load_progress(trainer, {}, path)
-    torch.save({resuming.FORMAT_KEY: 1, "identity": {}, "trainer": {"best": {}}}, path)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    torch.save({PROGRESS_KEY: 1, "identity": {}}, path)
+    with pytest.raises(CheckpointError, match="has format 1, and this version resumes format 2"):
+        resuming.load_progress(trainer, {}, path)
+    torch.save({PROGRESS_KEY: resuming.FORMAT, "identity": {}, "trainer": {"best": {}}}, path)
+    with pytest.raises(CheckpointError, match=r"is damaged: the weights .* were expected"):
         resuming.load_progress(trainer, {}, path)
