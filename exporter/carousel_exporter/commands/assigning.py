@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from carousel_exporter.errors import SettingsError
 
 if TYPE_CHECKING:
+    from carousel_exporter.checkpoint import Fact
     from carousel_exporter.commands.run import Assignment
 
 #: What an option is where it isn't given, by task.
@@ -60,6 +61,23 @@ class Data:
     class_weights: str
     validation: float
     test: float
+
+    def identity(self) -> dict[str, Fact]:
+        """Return what makes another network, or another checkpoint; the same in a resumed run.
+
+        Files are known by their content; a season adds a line to a table and no more.
+        """
+        given = {name: getattr(self, name) for name in _IDENTITY}
+        return {
+            name: ",".join(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+
+_IDENTITY: Final = (
+    "target", "features", "horizon", "changes", "unit", "sequence", "label", "validation", "test",
+)  # fmt: skip
 
 
 def assign(task: str, given: Data, window: int) -> Assignment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -95,12 +95,16 @@ class Places:
 
 @dataclass(frozen=True)
 class Run:
-    """A task, how to train for it, and where things go."""
+    """A task, how to train for it, and where things go.
+
+    `options` are those of the task: where a run is resumed they must be the same too.
+    """
 
     assignment: Assignment
     settings: TrainingSettings
     places: Places
     console: Console
+    options: Mapping[str, Fact] = field(default_factory=dict)
 
     def go(self, *, resume: bool = False) -> None:
         """Train, judge and tell; raises typer.Exit after Ctrl-C."""
@@ -112,7 +116,7 @@ class Run:
             resuming.load_progress(trainer, self._identity, self._progress)
         self._say(*self.assignment.introduction())
         if resume:
-            self._say(f"resumed after epoch {len(trainer.result.epochs)}")
+            self._say(_resumed(trainer))
         result, seconds = self._train(trainer)
         if result.best.epoch == 0:
             self._say("Interrupted before the first epoch was over: nothing was kept.")
@@ -174,7 +178,7 @@ class Run:
         """What must be the same where a run is resumed; epochs may be more."""
         settings = dataclasses.asdict(self.settings)
         del settings["epochs"]
-        return dict(self.assignment.facts) | settings
+        return {**self.options, **self.assignment.facts, **settings}
 
     def _save(self, result: TrainingResult, more: Mapping[str, Fact]) -> None:
         from carousel_exporter import checkpoint  # noqa: PLC0415 - as above
@@ -221,3 +225,9 @@ class Run:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self.console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _resumed(trainer: Trainer) -> str:
+    done = len(trainer.result.epochs)
+    left = ": there is nothing left to train" if trainer.is_over else ""
+    return f"resumed after epoch {done}{left}"

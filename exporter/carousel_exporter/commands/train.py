@@ -152,7 +152,10 @@ def train(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Where the picture goes. (default: --out with the ending .png)"),
+        typer.Option(
+            help="Where the picture goes; folders that are missing are made, as for every result. "
+            "(default: --out with the ending .png)"
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -164,7 +167,11 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on where a run with the same options was interrupted."),
+        typer.Option(
+            "--resume",
+            help="Go on where a run with the same options was interrupted; --epochs may be more, "
+            "and --threads, --season and where results go may be others.",
+        ),
     ] = False,
 ) -> None:
     """Train a network on a series, on labelled sequences, or on a text.
@@ -234,4 +241,5 @@ def train(
     picture = plot or checkpoint.with_suffix(".png")
     places = Places(files, checkpoint, picture, report, tensorboard)
     places.check()
-    Run(assignment, settings, places, Console(emoji=False)).go(resume=resume)
+    options = {"task": task, **found.identity()}
+    Run(assignment, settings, places, Console(emoji=False), options).go(resume=resume)
