@@ -6,6 +6,7 @@ the reference that a model file is proved against. docs/lstm.md has the equation
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 
@@ -218,14 +219,20 @@ class RecurrentNetwork(nn.Module):
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run a chunk of one session, as numpy arrays: inputs and answers (T, …), states (…)."""
         (x,) = chunk.values()
-        old = {n: torch.tensor(value[None]) for n, value in state.items()} if state else None
-        y, new = self(torch.tensor(x[:, None]), old)
+        dtype = None if self.architecture.vocabulary else self.input_mean.dtype
+        tensor = self.input_mean.new_tensor
+        old = {n: tensor(value[None]) for n, value in state.items()} if state else None
+        y, new = self(torch.tensor(x[:, None], dtype=dtype), old)
         parts = self.architecture.parts
         answers = zip(parts, torch.split(y[:, 0], list(parts.values()), dim=-1), strict=True)
         return (
             {name: part.numpy() for name, part in answers},
             {name: value[0].numpy() for name, value in new.items()},
         )
+
+    def in_double(self) -> RecurrentNetwork:
+        """Return the same network in double precision."""
+        return copy.deepcopy(self).double()
 
     @property
     def _in_changes(self) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from carousel.v1 import manifest_pb2, tensor_pb2
 from carousel.wire import MANIFEST_KEY
-from carousel_exporter import conversion, layers, verification
+from carousel_exporter import conversion, equality, layers
 from carousel_exporter.conversion import Labels
 from carousel_exporter.errors import SettingsError, VerificationError
 from carousel_exporter.manifest import load_model, read_manifest
@@ -247,4 +247,4 @@ def test_the_proof_covers_each_way_of_running(tmp_path):
     ]
     assert all(check.states is not None for check in report.checks)
     worst = dataclasses.astuple(report.checks[-1].outputs)
-    assert worst[1] <= worst[2] == verification.TOLERANCE[4]
+    assert worst[1] <= worst[2] == equality.TOLERANCE[4]

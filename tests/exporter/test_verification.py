@@ -2,10 +2,12 @@ import numpy as np
 import onnx
 import pytest
 
+from carousel_exporter.driving import random_cuts
+from carousel_exporter.equality import TOLERANCE, compare, difference
 from carousel_exporter.errors import ModelFileError, SettingsError
 from carousel_exporter.manifest import load_model, read_manifest
 from carousel_exporter.samples import random_rows, real_rows
-from carousel_exporter.verification import TOLERANCE, compare, difference, random_cuts, verify
+from carousel_exporter.verification import verify
 
 from . import mutants
 from .builders import make_model, make_network, make_series, write_csv
