@@ -60,6 +60,31 @@ def kind(path: Path) -> Kind:
     return next((kind for key, kind in ours.items() if key.encode() in content), Kind.TORCH)
 
 
+def not_onnx(path: Path) -> str:
+    """Say what a file is that is no ONNX file."""
+    expected = "and a model file, such as model.onnx, was expected"
+    match kind(path):
+        case Kind.EMPTY:
+            return f"{path} is empty, {expected}."
+        case Kind.CHECKPOINT:
+            return (
+                f"{path} is a checkpoint of `carousel-export train`, {expected}: make one with "
+                f"`carousel-export convert {path} --out model.onnx`."
+            )
+        case Kind.PROGRESS:
+            return (
+                f"{path} is what an interrupted `carousel-export train` goes on from, {expected}: "
+                "finish the run with --resume, then make one with `carousel-export convert`."
+            )
+        case Kind.TORCH:
+            return (
+                f"{path} is a file of PyTorch's, {expected}: `carousel-export convert` makes one "
+                "of a network's state_dict or of a program."
+            )
+    begin = shown(beginning(path))
+    return f"{path} is not an ONNX file, or not a whole one, {expected}; it begins with {begin}."
+
+
 def beginning(path: Path) -> bytes:
     """Return the first bytes of a file."""
     with path.open("rb") as file:

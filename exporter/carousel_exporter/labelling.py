@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,7 @@ def make_label_task(
             f"The data have {counted(len(data.classes), 'class')}, "
             f"{', '.join(map(repr, data.classes))}, and there must be 2 at least to tell apart."
         )
+    _check_parts({"validation": validation} | ({} if test is not None else {"test": test_fraction}))
     places: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     fractions = (validation, 0.0 if test is not None else test_fraction)
     for members in _by_class(data):
@@ -175,6 +176,17 @@ def _share_out(members: Sequence[int], fractions: tuple[float, float]) -> list[l
         parts.append([each for each in left if each in chosen])
         left = [each for each in left if each not in chosen]
     return [left, *reversed(parts)]
+
+
+def _check_parts(parts: Mapping[str, float]) -> None:
+    """Raise SettingsError where held-out parts are no fractions, or leave no room for training."""
+    if all(0 < part < 1 for part in parts.values()) and sum(parts.values()) < 1:
+        return
+    raise SettingsError(
+        f"The {' and '.join(parts)} part{'s' if len(parts) > 1 else ''} must be above 0 and leave "
+        f"room for training, not {' and '.join(f'{part:g}' for part in parts.values())} of the "
+        "sequences."
+    )
 
 
 def _check_classes(train: Sequences, *held_out: Sequences) -> None:

@@ -17,10 +17,12 @@ from torch import Tensor
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.network import Architecture, RecurrentNetwork, initialise, remember
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.wording import steps
+from carousel_exporter.wording import counted, steps
 
 #: How many windows before a held-out part the state is warmed up on.
 WARM_UP_WINDOWS = 8
+#: What fits into one protobuf message, and so into one model file, in single precision.
+MOST_WEIGHTS = (2**31 - 1) // 4
 #: A class that no answer is judged by: padding behind a sequence's end.
 NO_CLASS = -100
 
@@ -63,7 +65,14 @@ class Lesson(Protocol):
 
 def begin(architecture: Architecture, settings: TrainingSettings) -> RecurrentNetwork:
     """Return a network of these sizes, with what the settings say of its layers, initialised."""
-    network = RecurrentNetwork(dataclasses.replace(architecture, **_layers(settings)))
+    sizes = dataclasses.replace(architecture, **_layers(settings))
+    if sizes.weights > MOST_WEIGHTS:
+        raise SettingsError(
+            f"A network of {counted(sizes.layers, 'layer')} with {counted(sizes.hidden, 'unit')} "
+            f"has {sizes.weights:,} weights, and a model file holds {MOST_WEIGHTS:,} at most: take "
+            "a smaller --hidden or fewer --layers."
+        )
+    network = RecurrentNetwork(sizes)
     initialise(network)
     if settings.chrono:
         remember(network, settings.chrono)

@@ -22,7 +22,7 @@ from carousel.v1.manifest_pb2 import (
 from carousel.wire import MANIFEST_FORMAT, MANIFEST_KEY, NUMPY_DTYPES
 from carousel_exporter import filekinds
 from carousel_exporter.errors import ModelFileError
-from carousel_exporter.filekinds import Kind
+from carousel_exporter.wording import first_line
 
 #: Key of the metadata under which we note, for `verify`, what usual values look like: for each
 #: tensor "mean" and "scale" and, where values are best drawn as a walk, those of the "changes".
@@ -54,35 +54,18 @@ def load_model(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise ModelFileError(f"{path} can't be read: {error.strerror or error}.") from error
     except DecodeError as error:
-        raise ModelFileError(_other(path)) from error
+        raise ModelFileError(filekinds.not_onnx(path)) from error
     if not model.graph.node:
-        raise ModelFileError(_other(path))
+        raise ModelFileError(filekinds.not_onnx(path))
     return model
 
 
-def _other(path: Path) -> str:
-    """Say what a file is that is no ONNX file."""
-    expected = "and a model file, such as model.onnx, was expected"
-    match filekinds.kind(path):
-        case Kind.EMPTY:
-            return f"{path} is empty, {expected}."
-        case Kind.CHECKPOINT:
-            return (
-                f"{path} is a checkpoint of `carousel-export train`, {expected}: make one with "
-                f"`carousel-export convert {path} --out model.onnx`."
-            )
-        case Kind.PROGRESS:
-            return (
-                f"{path} is what an interrupted `carousel-export train` goes on from, {expected}: "
-                "finish the run with --resume, then make one with `carousel-export convert`."
-            )
-        case Kind.TORCH:
-            return (
-                f"{path} is a file of PyTorch's, {expected}: `carousel-export convert` makes one "
-                "of a network's state_dict or of a program."
-            )
-    begin = filekinds.shown(filekinds.beginning(path))
-    return f"{path} is not an ONNX file, or not a whole one, {expected}; it begins with {begin}."
+def check_whole(model: onnx.ModelProto, path: Path) -> None:
+    """Raise ModelFileError where a graph's parts don't fit together, as in a damaged file."""
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is damaged: {first_line(error)}.") from error
 
 
 def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:
@@ -95,8 +78,12 @@ def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:
         )
     try:
         manifest = json_format.Parse(text, ModelManifest())
+    except UnicodeDecodeError as error:  # protobuf hands such bytes on
+        raise ModelFileError(f"The manifest of {path} is damaged: it is no UTF-8.") from error
     except json_format.ParseError as error:
-        raise ModelFileError(f"The manifest of {path} can't be read: {error}.") from error
+        raise ModelFileError(
+            f"The manifest of {path} can't be read: {first_line(error)}."
+        ) from error
     if not 1 <= manifest.format <= MANIFEST_FORMAT:
         raise ModelFileError(
             f"The manifest of {path} has format {manifest.format}, and this version reads formats "

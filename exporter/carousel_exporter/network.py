@@ -91,6 +91,15 @@ class Architecture:
         """Names and widths of the outputs that the answer is cut into, in order."""
         return dict(self.heads) or {ANSWER: self.width}
 
+    @property
+    def weights(self) -> int:
+        """How many numbers are learnt, but for those of normalised layers."""
+        below = [self.features] + [self.top] * (self.layers - 1 > 0)
+        rows = self.kind.gates * self.hidden
+        first, more = (rows * (size + self.top + 2) for size in (below[0], below[-1]))
+        around = self.vocabulary * self.features + self.outputs * (self.top + 1)
+        return first + (self.layers - 1) * more + around
+
     def state_sizes(self) -> dict[str, int]:
         """Return the length of each state of a session, by name."""
         sizes = {PREVIOUS: self.features, SEEN: 1} if self.targets is not None else {}

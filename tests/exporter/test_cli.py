@@ -140,6 +140,18 @@ def test_networks_of_others_are_converted_with_a_map(tmp_path, capsys):
         (["train", "--data", "{csv}", "--target", "a", "--dropout", "0.5"], "no between"),
         (["train", "--data", "{csv}", "--target", "a", "--season", "999"], "season"),
         (["train", "--data", "{csv}", "--target", "a", "--threads", "0"], "--threads"),
+        (["train", "--data", "{csv}", "--target", "a", "--threads", "999999"], "1 to 256, not 9"),
+        (["train", "--data", "{csv}", "--target", "a", "--out", ""], "--out must name a file"),
+        (["train", "--data", "{csv}", "--target", "a", "--tensorboard", "{csv}"], "is a file"),
+        (
+            ["train", "--data", "{csv}", "--target", "a", "--hidden", "200000"],
+            "536,870,911 at most",
+        ),
+        (["train", "--data", "{csv}", "--target", "a", "--layers", "99999999"], "fewer --layers"),
+        (["train", "--data", "{folder}", "--target", "a"], "can't be read: Is a directory"),
+        (["convert", "{pt}", "--out", "{pt}"], "is the file to be converted"),
+        (["convert", "{pt}", "--name", "\udcff", "--out", "x.onnx"], "is no text in UTF-8"),
+        (["adopt", "{pt}", "--out", "x.onnx"], "is a checkpoint of `carousel-export train`"),
         (["train", "--data", "{csv}", "--target", "a", "--seed", "-1"], "seed must be"),
         (["convert", "{pt}", "--columns", "a,a"], "--columns names 'a' twice"),
         (["convert", "{pt}", "--out", "{folder}"], "it is a folder"),
@@ -246,3 +258,31 @@ def test_ctrl_c_keeps_the_best_network_and_shows_the_table(tmp_path):
     assert "persistence" in shown
     assert checkpoint.load(out).facts["best_epoch"] >= 1
     assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), "memory"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "no text in UTF-8"),
+    ],
+)
+def test_what_may_come_from_anywhere_is_a_sentence(monkeypatch, capsys, error, words):
+    def fail(_path):
+        raise error
+
+    monkeypatch.setattr("carousel_exporter.commands.inspect.read", fail)
+    assert main(["inspect", "m.onnx"]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_our_own_faults_are_not_hidden(monkeypatch):
+    def fail(_path):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("carousel_exporter.commands.inspect.read", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["inspect", "m.onnx"])

@@ -78,6 +78,28 @@ def test_a_damaged_manifest_is_said_to_be(tmp_path):
         inspect(path)
 
 
+@pytest.mark.parametrize("byte", [b"\xff", b"\x01"])
+def test_a_manifest_with_a_changed_byte_is_one_sentence(tmp_path, byte):
+    path = rigid_model(tmp_path / "r.onnx")
+    content = path.read_bytes()
+    assert content.count(b'"dtype"')
+    path.write_bytes(content.replace(b'"dtype"', b'"dt' + byte + b'pe"'))
+    with pytest.raises(
+        ModelFileError, match=r"manifest of .*r\.onnx (is damaged|can't be read)"
+    ) as e:
+        inspect(path)
+    assert "\n" not in str(e.value)
+
+
+def test_weights_that_do_not_fit_their_shape_are_told(tmp_path):
+    path = make_model(tmp_path / "m.onnx", make_network())
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] += 1
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match=r"m\.onnx is damaged: .*size"):
+        inspect(path)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\xff\xff not onnx")

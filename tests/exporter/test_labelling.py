@@ -127,6 +127,22 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
         make_label_task(data)
 
 
+@pytest.mark.parametrize(
+    ("fractions", "words"),
+    [
+        ({"validation": 5}, "validation and test parts must be above 0 .* not 5 and 0.15"),
+        ({"validation": 0}, "not 0 and 0.15"),
+        ({"test_fraction": float("nan")}, "not 0.15 and nan"),
+        ({"validation": 0.6, "test_fraction": 0.5}, "leave room for training"),
+        ({"test": True, "validation": 1}, "The validation part must be above 0 .* not 1 of"),
+    ],
+)
+def test_parts_that_are_no_parts_are_refused(gestures, fractions, words):
+    test = gestures if fractions.pop("test", False) else None
+    with pytest.raises(SettingsError, match=words):
+        make_label_task(gestures, test, **fractions)
+
+
 def test_too_few_sequences_are_refused():
     with pytest.raises(SettingsError, match="validation part would hold no sequence of 2"):
         make_label_task(sequences([0], [1]))

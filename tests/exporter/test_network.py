@@ -81,3 +81,12 @@ def test_recurrent_weights_are_orthogonal_gate_by_gate():
         if name.startswith("weight_hh"):
             for gate in weight.detach().chunk(4):
                 torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("vocabulary", [0, 11])
+def test_weights_are_counted_before_they_are_there(cell, layers, vocabulary):
+    sizes = Architecture(3, 8, layers, 2, cell=cell, vocabulary=vocabulary)
+    made = sum(parameter.numel() for parameter in RecurrentNetwork(sizes).parameters())
+    assert sizes.weights == made

@@ -91,6 +91,14 @@ class Places:
             if path.resolve() in {each.resolve() for each in self.data}:
                 raise SettingsError(f"{path} is the file of --data, and would be written over.")
             check_writable(path)
+        if self.tensorboard is not None:
+            self._check_log(self.tensorboard)
+
+    @staticmethod
+    def _check_log(folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise SettingsError(f"--tensorboard must name a folder, and {folder} is a file.")
+        check_writable(folder / "events")
 
 
 @dataclass(frozen=True)

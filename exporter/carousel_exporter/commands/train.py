@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from carousel_exporter.commands.assigning import DEFAULTS, Data, assign, check_task
 from carousel_exporter.commands.options import names
 from carousel_exporter.errors import SettingsError
+
+#: PyTorch starts as many as it is told, and dies where it can't.
+MOST_THREADS: Final = 256
 
 
 def train(
@@ -195,8 +198,8 @@ def train(
     from carousel_exporter.commands.run import Places, Run  # noqa: PLC0415 - as above
     from carousel_exporter.settings import TrainingSettings  # noqa: PLC0415
 
-    if threads < 1:
-        raise SettingsError(f"--threads must be at least 1, not {threads}.")
+    if not 1 <= threads <= MOST_THREADS:
+        raise SettingsError(f"--threads must be 1 to {MOST_THREADS}, not {threads}.")
     torch.set_num_threads(threads)
     usual = DEFAULTS[task]
 
@@ -236,7 +239,9 @@ def train(
         test=chosen("test", test),
     )
     assignment = assign(task, found, settings.window)
-    checkpoint = out or Path(usual["out"])
+    checkpoint = Path(usual["out"]) if out is None else out
+    if not checkpoint.name:
+        raise SettingsError(f"--out must name a file, not {str(out)!r}.")
     files = tuple(path for path in (data, test_data) if path is not None)
     picture = plot or checkpoint.with_suffix(".png")
     places = Places(files, checkpoint, picture, report, tensorboard)
