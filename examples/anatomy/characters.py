@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from carousel_exporter.network import Architecture, RecurrentNetwork, State, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork, State
 from examples.common.errors import DemoError
 
 #: The share of the text, at its end, that training never sees.

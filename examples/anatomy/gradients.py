@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from carousel_exporter.cells import CELLS
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from examples.anatomy.canvas import FAINT, INK, save
 from examples.common.tables import make_table
 

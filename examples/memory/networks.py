@@ -9,7 +9,8 @@ from typing import Final
 import torch
 
 from carousel_exporter.cells import CELLS, Cell
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from examples.memory.problems import FEATURES
 
 
@@ -43,7 +44,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
 def build(network: Network, *, lag: int, lstm_hidden: int, seed: int) -> RecurrentNetwork:
     """Return an untrained network of one layer, with about the weights of an LSTM so wide.
 
-    A careful start is `carousel_exporter.network.initialise` (orthogonal recurrent weights), and
+    A careful start is `initialise` of the exporter (orthogonal recurrent weights), and
     for gated cells biases that remember for about as long as the problem asks (`remember`).
     """
     with torch.random.fork_rng(devices=[]):

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from carousel_exporter.errors import SettingsError
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.settings import TrainingSettings
 from carousel_exporter.wording import counted, steps
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from carousel_exporter.network import RecurrentNetwork, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import RecurrentNetwork
 from examples.memory import options
 from examples.memory.grid import Grid, Outcome, Run
 from examples.memory.networks import NETWORKS, architecture, build

@@ -10,7 +10,8 @@ import torch
 from carousel_exporter import conversion
 from carousel_exporter.conversion import Labels
 from carousel_exporter.data import Series
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.settings import TrainingSettings
 from carousel_exporter.source import Source
 

@@ -14,9 +14,10 @@ from carousel_exporter import cells, checkpoint
 from carousel_exporter.cli import main
 from carousel_exporter.conversion import Labels, convert
 from carousel_exporter.errors import CheckpointError, SettingsError, VerificationError
+from carousel_exporter.initialisation import initialise
 from carousel_exporter.inspection import inspect
 from carousel_exporter.manifest import load_model, read_manifest
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.source import Scaling, read_source
 
 from .builders import make_series, write_csv

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork
 
 from . import reference
 from .builders import make_network

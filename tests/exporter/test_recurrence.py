@@ -7,7 +7,8 @@ import torch
 
 from carousel_exporter import conversion
 from carousel_exporter.conversion import Labels
-from carousel_exporter.network import Architecture, RecurrentNetwork, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.recurrence import run_layers
 from carousel_exporter.source import Source
 
