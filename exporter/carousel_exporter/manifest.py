@@ -55,6 +55,11 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise ModelFileError(f"{path} can't be read: {error.strerror or error}.") from error
     except DecodeError as error:
         raise ModelFileError(filekinds.not_onnx(path)) from error
+    except onnx.checker.ValidationError as error:
+        raise ModelFileError(
+            f"{path} keeps its weights in a file beside it, which can't be read: "
+            f"{first_line(error)}."
+        ) from error
     if not model.graph.node:
         raise ModelFileError(filekinds.not_onnx(path))
     return model

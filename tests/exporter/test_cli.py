@@ -286,3 +286,25 @@ def test_our_own_faults_are_not_hidden(monkeypatch):
     monkeypatch.setattr("carousel_exporter.commands.inspect.read", fail)
     with pytest.raises(RuntimeError, match="a fault"):
         main(["inspect", "m.onnx"])
+
+
+def test_a_program_is_not_written_over(tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text("Net = None\n")
+    assert main(["convert", f"{path}:Net", "--out", str(path)]) == 1
+    assert "net.py is the file to be converted: give --out another name" in capsys.readouterr().err
+    assert path.read_text() == "Net = None\n"
+
+
+def test_progress_that_could_not_be_saved_is_told_before_training(trained, tmp_path, capsys):
+    train = ["train", "--data", str(trained / "s.csv"), "--target", "a", *QUICK]
+    out = tmp_path / "x.pt"
+    out.with_name("x.pt.resume").mkdir()
+    assert main([*train, "--out", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "x.pt.resume can't be written: it is a folder" in told
+    assert not out.exists()
+    picture = ["--plot", str(tmp_path / "y.pt.resume")]
+    assert main([*train, "--out", str(tmp_path / "y.pt"), *picture]) == 1
+    assert "--plot and the progress of --out are both" in capsys.readouterr().err

@@ -100,6 +100,16 @@ def test_weights_that_do_not_fit_their_shape_are_told(tmp_path):
         inspect(path)
 
 
+def test_weights_that_did_not_come_along_are_told(tmp_path):
+    path = make_model(tmp_path / "m.onnx", make_network())
+    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(onnx.load(path), path, **outside)
+    inspect(path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelFileError, match=r"m\.onnx keeps its weights in a file beside it"):
+        inspect(path)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\xff\xff not onnx")

@@ -127,7 +127,8 @@ def convert(
         output_scale=numbers("--output-scale", output_scale),
     )
     use_one_thread()
-    for read in (Path(source), *([weights] if weights else [])):
+    program_file, _, _ = source.rpartition(":")  # FILE.py:CLASS
+    for read in (Path(source), Path(program_file), *([weights] if weights else [])):
         check_other(out, read, "converted")
     labels = conversion.Labels(
         name=name or _name(source),

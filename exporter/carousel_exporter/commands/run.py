@@ -80,7 +80,10 @@ class Places:
 
     def check(self) -> None:
         """Raise ExporterError where a result could not be written, before work is done for it."""
+        from carousel_exporter.resuming import path_beside  # noqa: PLC0415 - torch takes seconds
+
         results = [("--out", self.out), ("--plot", self.picture)]
+        results.append(("the progress of --out", path_beside(self.out)))
         results += [("--report", self.report)] if self.report is not None else []
         for place, (option, path) in enumerate(results):
             for other, earlier in results[:place]:
