@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from carousel_exporter.conversion import Labels, convert
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.source import Source
 
 NAME = "lstm"
@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 def write_model(repository: Path, *, hidden: int = HIDDEN, layers: int = LAYERS) -> Path:
     """Write the model into a repository and return its path."""
     torch.manual_seed(0)
-    network = Forecaster(Architecture(FEATURES, hidden, layers, OUTPUTS)).eval()
+    network = RecurrentNetwork(Architecture(FEATURES, hidden, layers, OUTPUTS)).eval()
     path = repository / NAME / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     convert(Source(network), path, Labels(NAME))

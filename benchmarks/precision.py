@@ -25,7 +25,7 @@ from carousel_exporter.commands.tables import table
 from carousel_exporter.conversion import Labels, convert
 from carousel_exporter.errors import ExporterError
 from carousel_exporter.manifest import load_model, read_manifest
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.precision import Precision, Request, ShrinkReport, shrink
 from carousel_exporter.runner import Runner
 from carousel_exporter.source import Source, use_one_thread
@@ -63,7 +63,7 @@ def make_models(folder: Path) -> dict[str, Path]:
     for name, architecture in _NETWORKS.items():
         if not paths[name].exists():
             torch.manual_seed(0)
-            convert(Source(Forecaster(architecture).eval()), paths[name], Labels(name))
+            convert(Source(RecurrentNetwork(architecture).eval()), paths[name], Labels(name))
     return paths
 
 

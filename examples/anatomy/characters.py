@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from carousel_exporter.network import Architecture, Forecaster, State, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork, State
 from examples.common.errors import DemoError
 
 #: The share of the text, at its end, that training never sees.
@@ -86,7 +87,7 @@ def read_text(path: Path) -> Text:
     return Text(torch.tensor([places[character] for character in text]), alphabet)
 
 
-def train(text: Text, settings: Settings, *, seed: int = 0) -> Iterator[Forecaster]:
+def train(text: Text, settings: Settings, *, seed: int = 0) -> Iterator[RecurrentNetwork]:
     """Train a character LSTM, and yield it, the same one, after each update.
 
     Truncated back-propagation: streams of the text side by side, their state carried from window
@@ -114,7 +115,7 @@ def train(text: Text, settings: Settings, *, seed: int = 0) -> Iterator[Forecast
 
 
 @torch.inference_mode()
-def bits_a_character(network: Forecaster, ids: Tensor) -> float:
+def bits_a_character(network: RecurrentNetwork, ids: Tensor) -> float:
     """Return the mean cost of the next character, in bits, over a text (N,) read as one session."""
     loss, _ = _loss(network, ids[:, None], None)
     return float(loss) / math.log(2)
@@ -127,18 +128,18 @@ def commonest_bits(text: Text) -> float:
     return float(-np.log2(counts / counts.sum())[text.held_out.numpy()].mean())
 
 
-def _build(text: Text, settings: Settings, seed: int) -> Forecaster:
+def _build(text: Text, settings: Settings, seed: int) -> RecurrentNetwork:
     size = len(text.alphabet)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Forecaster(
+        network = RecurrentNetwork(
             Architecture(settings.embedding, settings.hidden, 1, outputs=size, vocabulary=size)
         )
         initialise(network)
     return network
 
 
-def _loss(network: Forecaster, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+def _loss(network: RecurrentNetwork, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
     """Return the cross-entropy in nats of each id (T + 1, B) but the first, and the state."""
     logits, state = network(ids[:-1], state)  # (T, B, V)
     return functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten()), state

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def run_layer(lstm: nn.LSTM, x: Tensor) -> Gates:
     return Gates(*(torch.stack(column) for column in zip(*steps, strict=True)))
 
 
-def run_on_tokens(network: Forecaster, ids: Tensor) -> Gates:
+def run_on_tokens(network: RecurrentNetwork, ids: Tensor) -> Gates:
     """Run the first layer of an LSTM with an embedding over token ids, (T,)."""
     embedding, lstm = network.embedding, network.recurrent
     assert embedding is not None

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from carousel_exporter.cells import CELLS
-from carousel_exporter.network import Architecture, Forecaster, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from examples.anatomy.canvas import FAINT, INK, save
 from examples.common.tables import make_table
 
@@ -46,11 +47,13 @@ STARTS: Final = (
 )
 
 
-def build(start: Start, *, seed: int = 0) -> Forecaster:
+def build(start: Start, *, seed: int = 0) -> RecurrentNetwork:
     """Return an untrained layer of F = 2 without a head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Forecaster(Architecture(2, _HIDDEN, 1, outputs=0, cell=CELLS[start.cell].name))
+        network = RecurrentNetwork(
+            Architecture(2, _HIDDEN, 1, outputs=0, cell=CELLS[start.cell].name)
+        )
         if start.initialised:
             initialise(network)
         if start.chrono:
@@ -58,7 +61,7 @@ def build(start: Start, *, seed: int = 0) -> Forecaster:
     return network.double()
 
 
-def measure(network: Forecaster, *, steps: int = STEPS, seed: int = 0) -> NDArray[np.float64]:
+def measure(network: RecurrentNetwork, *, steps: int = STEPS, seed: int = 0) -> NDArray[np.float64]:
     """Return how strongly h at the last step depends on the input k steps before, (steps,).
 
     That is the norm of the gradient of one random combination of the last h's units with respect

@@ -35,7 +35,7 @@ from examples.common.signals import ending_on_signals
 from examples.common.tables import figure_table
 
 if TYPE_CHECKING:
-    from carousel_exporter.network import Forecaster
+    from carousel_exporter.network import RecurrentNetwork
 
 DATA = Path(__file__).parent / "data" / "co2.csv"
 HORIZON, SEASON = 4, 52  # weeks
@@ -78,7 +78,7 @@ def run(display: Display, options: Options) -> list[str]:
     measured = read_measured(DATA, first=checkpoint.split.validation)
     plan = make_plan(list(GROUP_STARTS))
     serve_and_stream(display, options, plan, measured)
-    return judge(display, options, checkpoint.forecaster, plan, measured)
+    return judge(display, options, checkpoint.network, plan, measured)
 
 
 def make_model(display: Display, options: Options) -> None:
@@ -126,7 +126,7 @@ def serve_and_stream(display: Display, options: Options, plan: Plan, measured: M
 def judge(
     display: Display,
     options: Options,
-    forecaster: Forecaster,
+    forecaster: RecurrentNetwork,
     plan: Plan,
     measured: Measured,
 ) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel_exporter.baselines import Score, persistence, score, seasonal_naive
-from carousel_exporter.verification import TOLERANCE
+from carousel_exporter.equality import TOLERANCE
 from examples.co2.sessions import Plan
 
 #: What Carousel calls equal in single precision (4 bytes), relative to max(1, |reference|).

@@ -108,7 +108,7 @@ def _compare(checkpoint: Path, values: np.ndarray, tracks: list[Track]) -> str:
     from carousel_exporter.training import predict  # noqa: PLC0415 - as above
 
     use_one_thread()
-    network = load(checkpoint).forecaster
+    network = load(checkpoint).network
     return check_equal(
         (track.answers, predict(network, values[track.start :, None])[:, 0, 0]) for track in tracks
     )

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from carousel_exporter.checkpoint import load_tensors_safely
 from carousel_exporter.files import replacing
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
+from carousel_exporter.tensorfile import load_tensors_safely
 from examples.memory.networks import NETWORKS, architecture, build
 from examples.memory.problems import PROBLEMS
 from examples.memory.training import Settings, answer, test_sequences, train
@@ -75,27 +75,27 @@ class Grid:
         for run in self.runs():
             yield self._kept(run) or self._train(run)
 
-    def forecaster(self, run: Run) -> Forecaster:
+    def network(self, run: Run) -> RecurrentNetwork:
         """Read a trained network."""
         sizes = architecture(NETWORKS[run.network], lstm_hidden=self.settings.lstm_hidden)
-        forecaster = Forecaster(sizes)
-        forecaster.load_state_dict(load_tensors_safely(self._path(run, ".pt")))
-        return forecaster.eval()
+        network = RecurrentNetwork(sizes)
+        network.load_state_dict(load_tensors_safely(self._path(run, ".pt")))
+        return network.eval()
 
     def _train(self, run: Run) -> Outcome:
         problem, network, s = PROBLEMS[run.problem], NETWORKS[run.network], self.settings
-        forecaster = build(network, lag=run.lag, lstm_hidden=s.lstm_hidden, seed=run.seed)
-        trained = train(forecaster, problem, run.lag, s, rate=network.rate, seed=run.seed)
+        untrained = build(network, lag=run.lag, lstm_hidden=s.lstm_hidden, seed=run.seed)
+        trained = train(untrained, problem, run.lag, s, rate=network.rate, seed=run.seed)
         unseen = test_sequences(problem, run.lag, s, seed=run.seed)
-        score = problem.score(answer(trained.forecaster, unseen.x), unseen.y)
+        score = problem.score(answer(trained.network, unseen.x), unseen.y)
         outcome = Outcome(run, score, trained.best_update, trained.updates, trained.seconds)
-        self._keep(outcome, trained.forecaster)
+        self._keep(outcome, trained.network)
         return outcome
 
-    def _keep(self, outcome: Outcome, forecaster: Forecaster) -> None:
+    def _keep(self, outcome: Outcome, network: RecurrentNetwork) -> None:
         """Write the weights, then the outcome, whose file says that both are there."""
         buffer = io.BytesIO()
-        torch.save(forecaster.state_dict(), buffer)
+        torch.save(network.state_dict(), buffer)
         with replacing(self._path(outcome.run, ".pt")) as temporary:
             temporary.write_bytes(buffer.getvalue())
         content = {"conditions": self._conditions(outcome.run), **dataclasses.asdict(outcome)}

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 
 from carousel_exporter.cells import CELLS, Cell
-from carousel_exporter.network import Architecture, Forecaster, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from examples.memory.problems import FEATURES
 
 
@@ -40,19 +41,19 @@ NETWORKS: Final[Mapping[str, Network]] = {
 }
 
 
-def build(network: Network, *, lag: int, lstm_hidden: int, seed: int) -> Forecaster:
+def build(network: Network, *, lag: int, lstm_hidden: int, seed: int) -> RecurrentNetwork:
     """Return an untrained network of one layer, with about the weights of an LSTM so wide.
 
-    A careful start is `carousel_exporter.network.initialise` (orthogonal recurrent weights), and
+    A careful start is `initialise` of the exporter (orthogonal recurrent weights), and
     for gated cells biases that remember for about as long as the problem asks (`remember`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        forecaster = Forecaster(architecture(network, lstm_hidden=lstm_hidden))
+        untrained = RecurrentNetwork(architecture(network, lstm_hidden=lstm_hidden))
         if network.careful:
-            initialise(forecaster)
-            remember(forecaster, lag)
-    return forecaster
+            initialise(untrained)
+            remember(untrained, lag)
+    return untrained
 
 
 def architecture(network: Network, *, lstm_hidden: int) -> Architecture:

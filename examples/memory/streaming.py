@@ -55,7 +55,7 @@ def export(grid: Grid, models: Path) -> Iterator[Run]:
     gives, and single precision's last digit then decides. `compare` checks on the problem's own.
     """
     for run in grid.runs():
-        source = Source(grid.forecaster(run), columns=_COLUMNS, answers=(run.problem,))
+        source = Source(grid.network(run), columns=_COLUMNS, answers=(run.problem,))
         told = f"{PROBLEMS[run.problem].title} for {run.lag} steps"
         model = build_model(source)
         path = repository(models, run.seed) / run.name / "1" / "model.onnx"
@@ -71,7 +71,7 @@ def compare(grid: Grid, runs: Sequence[Run], address: str) -> Iterator[Compariso
         for run in runs:
             problem = PROBLEMS[run.problem]
             unseen = test_sequences(problem, run.lag, grid.settings, seed=run.seed)
-            alone = answer(grid.forecaster(run), unseen.x)
+            alone = answer(grid.network(run), unseen.x)
             streamed = stream(client, run.name, unseen.x)
             yield Comparison(
                 run,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 from examples.memory.problems import Array, Problem, Sequences, tensors
 
 
@@ -39,14 +39,14 @@ class Settings:
 class Trained:
     """The best network by validation, after how many updates, all updates, and CPU seconds."""
 
-    forecaster: Forecaster
+    network: RecurrentNetwork
     best_update: int
     updates: int
     seconds: float
 
 
 def train(
-    forecaster: Forecaster,
+    network: RecurrentNetwork,
     problem: Problem,
     lag: int,
     settings: Settings,
@@ -57,18 +57,18 @@ def train(
     """Train a network in place; return it as it was when its validation score was best."""
     rng = np.random.default_rng([seed, lag, 0])
     held_out = problem.draw(np.random.default_rng([seed, lag, 1]), lag, settings.validation)
-    optimiser = torch.optim.Adam(forecaster.parameters(), rate)
+    optimiser = torch.optim.Adam(network.parameters(), rate)
     begin = time.process_time()
-    best, best_score, best_update, update = copy.deepcopy(forecaster), -np.inf, 0, 0
+    best, best_score, best_update, update = copy.deepcopy(network), -np.inf, 0, 0
     while update < settings.updates:
         for _ in range(min(settings.check_every, settings.updates - update)):
             sequences = problem.draw(rng, lag, settings.batch)
-            _update(forecaster, problem, sequences, optimiser, clip=settings.clip)
+            _update(network, problem, sequences, optimiser, clip=settings.clip)
             update += 1
-        score = problem.score(answer(forecaster, held_out.x), held_out.y)
+        score = problem.score(answer(network, held_out.x), held_out.y)
         if problem.better * score > best_score:
             best_score = problem.better * score
-            best, best_update = copy.deepcopy(forecaster), update
+            best, best_update = copy.deepcopy(network), update
         if problem.is_surely_learnt(score):
             break
     return Trained(best.eval(), best_update, update, time.process_time() - begin)
@@ -80,15 +80,15 @@ def test_sequences(problem: Problem, lag: int, settings: Settings, *, seed: int)
 
 
 @torch.inference_mode()
-def answer(forecaster: Forecaster, x: Array) -> Array:
+def answer(network: RecurrentNetwork, x: Array) -> Array:
     """Return a network's answers to sequences (T, B, 2) at their last step, (B,)."""
-    y, _ = forecaster(torch.from_numpy(x))
+    y, _ = network(torch.from_numpy(x))
     answers: Array = y[-1, :, 0].numpy()
     return answers
 
 
 def _update(
-    forecaster: Forecaster,
+    network: RecurrentNetwork,
     problem: Problem,
     sequences: Sequences,
     optimiser: torch.optim.Optimizer,
@@ -97,7 +97,7 @@ def _update(
 ) -> None:
     x, y = tensors(sequences)
     optimiser.zero_grad()
-    loss = problem.loss(forecaster(x)[0][-1, :, 0], y)
+    loss = problem.loss(network(x)[0][-1, :, 0], y)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(forecaster.parameters(), clip)
+    nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimiser.step()

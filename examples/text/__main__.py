@@ -145,7 +145,7 @@ def _compare(checkpoint: Path, seen: Surprise) -> str:
     use_one_thread()
     kept = load(checkpoint)
     with torch.inference_mode():
-        expected, _ = kept.forecaster(torch.from_numpy(encode(seen.passage, kept.symbols))[:, None])
+        expected, _ = kept.network(torch.from_numpy(encode(seen.passage, kept.symbols))[:, None])
     return check_equal([(seen.answers, expected[:, 0].numpy())])
 
 

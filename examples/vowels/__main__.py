@@ -121,7 +121,7 @@ def _compare(options: Options, seed: int, answers: Answers) -> str:
     from carousel_exporter.source import use_one_thread  # noqa: PLC0415 - as above
 
     use_one_thread()
-    network = load(options.out / f"seed{seed}.pt").forecaster
+    network = load(options.out / f"seed{seed}.pt").network
     return check_equal(zip(answers, answer_sequences(network, read_test()), strict=True))
 
 

@@ -114,7 +114,7 @@ def judge(
     usual = {name: value for name, value in DEFAULTS["classify"].items() if name in FIELDS}
     settings = TrainingSettings(**usual | {"epochs": epochs, "seed": seed} | dict(candidate))
     task = make_label_task(known, held_out)
-    network = train(LabelLesson(task), settings).best.forecaster
+    network = train(LabelLesson(task), settings).best.network
     found = judge_answers(answer_sequences(network, held_out), held_out, known)
     return found.last, found.steps
 

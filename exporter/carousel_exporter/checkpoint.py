@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +17,15 @@ import torch
 
 from carousel_exporter.data import Split, Statistics
 from carousel_exporter.errors import CheckpointError
+from carousel_exporter.filekinds import CHECKPOINT_KEY
 from carousel_exporter.files import replacing
-from carousel_exporter.network import Architecture, Forecaster
-from carousel_exporter.wording import first_line
+from carousel_exporter.network import Architecture, RecurrentNetwork
+from carousel_exporter.tensorfile import check_sums, load_tensors_safely
 
-#: Key that marks our own checkpoints; its value is the version of their layout.
-FORMAT_KEY: Final = "carousel_checkpoint"
+#: The version of the layout, under CHECKPOINT_KEY.
 FORMAT: Final = 2
 #: Older layouts that can be read: format 1 knew forecasters alone.
-READABLE: Final = frozenset({1, FORMAT})
+READABLE: Final = (1, FORMAT)
 
 #: What a network can be for.
 FORECAST: Final = "forecast"
@@ -47,7 +46,7 @@ class Checkpoint:
     parts of the data end. `facts` tell how the network came to be, for people.
     """
 
-    forecaster: Forecaster
+    network: RecurrentNetwork
     features: tuple[str, ...]
     targets: tuple[str, ...]
     horizon: int
@@ -62,8 +61,8 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint; the file is there as a whole or not at all."""
     content = {
-        FORMAT_KEY: FORMAT,
-        "architecture": dataclasses.asdict(checkpoint.forecaster.architecture),
+        CHECKPOINT_KEY: FORMAT,
+        "architecture": dataclasses.asdict(checkpoint.network.architecture),
         "features": list(checkpoint.features),
         "targets": list(checkpoint.targets),
         "horizon": checkpoint.horizon,
@@ -76,7 +75,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "facts": dict(checkpoint.facts),
         "task": checkpoint.task,
         "symbols": list(checkpoint.symbols),
-        "state_dict": checkpoint.forecaster.state_dict(),
+        "state_dict": checkpoint.network.state_dict(),
     }
     # Through memory: torch.save would put the temporary file's name inside, and the same network
     # would not make the same file.
@@ -89,69 +88,53 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint that `save` wrote. Raises CheckpointError where the file is none."""
     content = load_tensors_safely(path)
-    if FORMAT_KEY not in content:
+    if CHECKPOINT_KEY not in content:
         raise CheckpointError(f"{path} is not a checkpoint that `carousel-export train` wrote.")
     return parse(content, path)
 
 
-def load_forecaster(path: Path) -> Forecaster:
+def load_network(path: Path) -> RecurrentNetwork:
     """Read a checkpoint's network, in evaluation mode: plain units in, plain units out."""
-    return load(path).forecaster
+    return load(path).network
 
 
 def parse(content: dict[str, Any], path: Path) -> Checkpoint:
     """Make a checkpoint of a file's content. Raises CheckpointError naming what doesn't fit."""
-    if content[FORMAT_KEY] not in READABLE:
+    found = content[CHECKPOINT_KEY]
+    if found not in READABLE:
         raise CheckpointError(
-            f"{path} has checkpoint format {content[FORMAT_KEY]!r}, and this version reads formats "
-            f"1 to {FORMAT}: use the version of carousel-export that wrote it."
+            f"{path} has checkpoint format {found!r}, and this version reads formats 1 to "
+            f"{FORMAT}: use the version of carousel-export that wrote it."
         )
+    check_sums(path)
     try:
-        sizes = dict(content["architecture"])
-        if sizes["targets"] is not None:
-            sizes["targets"] = tuple(sizes["targets"])
-        forecaster = Forecaster(Architecture(**sizes))
-        forecaster.load_state_dict(content["state_dict"])
-        return Checkpoint(
-            forecaster=forecaster.eval(),
-            features=tuple(content["features"]),
-            targets=tuple(content["targets"]),
-            horizon=content["horizon"],
-            unit=content["unit"],
-            levels=Statistics(*(np.array(content["levels"][key]) for key in ("mean", "scale"))),
-            split=Split(**content["split"]),
-            facts=content["facts"],
-            task=content.get("task", FORECAST),
-            symbols=tuple(content.get("symbols", ())),
-        )
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"The checkpoint {path} is damaged: {error}.") from error
+        return _parse(content)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path} is damaged: a checkpoint has {error}, and this one hasn't."
+        ) from error
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: a checkpoint of carousel-export has an architecture and the "
+            "weights that fit it, and the two of this one don't fit together."
+        ) from error
 
 
-def load_tensors_safely(path: Path) -> dict[str, Any]:
-    """Read a .pt or .pth file without running code from it; its content must be a dictionary."""
-    try:
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is empty: it must hold what torch.save wrote.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path}.") from None
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} can't be read safely: it must hold tensors and plain values only, as "
-            "torch.save(model.state_dict(), FILE) writes them."
-        ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
-    except Exception as error:  # PyTorch's unpickler meets garbage with whatever it trips over
-        raise CheckpointError(
-            f"{path} can't be read as a PyTorch file: it must hold what torch.save wrote "
-            f"({type(error).__name__}: {first_line(error)})."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} must hold a dictionary of tensors, and holds a {type(content).__name__}."
-        )
-    return content
+def _parse(content: dict[str, Any]) -> Checkpoint:
+    sizes = dict(content["architecture"])
+    if sizes["targets"] is not None:
+        sizes["targets"] = tuple(sizes["targets"])
+    network = RecurrentNetwork(Architecture(**sizes))
+    network.load_state_dict(content["state_dict"])
+    return Checkpoint(
+        network=network.eval(),
+        features=tuple(content["features"]),
+        targets=tuple(content["targets"]),
+        horizon=content["horizon"],
+        unit=content["unit"],
+        levels=Statistics(*(np.array(content["levels"][key]) for key in ("mean", "scale"))),
+        split=Split(**content["split"]),
+        facts=content["facts"],
+        task=content.get("task", FORECAST),
+        symbols=tuple(content.get("symbols", ())),
+    )

@@ -18,24 +18,47 @@ from carousel_exporter.commands.inspect import inspect
 from carousel_exporter.commands.shrink import shrink
 from carousel_exporter.commands.train import train
 from carousel_exporter.commands.verify import verify
-from carousel_exporter.errors import ExporterError
+from carousel_exporter.errors import ExporterError, SettingsError
+
+#: What PyTorch says, in a RuntimeError, where memory for a tensor can't be had.
+_NO_MEMORY = "can't allocate memory"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 for an error, 2 for wrong usage."""
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         _app()(args=None if arguments is None else list(arguments), prog_name="carousel-export")
     except ExporterError as error:
         _tell(str(error))
+        return 1
+    except UnicodeDecodeError:
+        _tell("A file that was read is damaged: it holds bytes that are no text in UTF-8.")
         return 1
     except OSError as error:  # such as a disk that is full where standard output goes
         _tell(f"Reading or writing failed: {error.strerror or error}.")
         # The interpreter would try to flush what can't be written, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY in str(error)):
+            raise
+        _tell("There is not enough memory: a smaller network, or smaller data, may do.")
+        return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise SettingsError where an argument is no text: it would end in a file that says so."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise SettingsError(
+                f"{argument!r} is no text in UTF-8, and all options and names of files must be."
+            ) from None
 
 
 def _tell(error: str) -> None:

@@ -55,7 +55,7 @@ def convert(source: Source, path: Path, labels: Labels) -> Report:
     manifest.attach(model, describe(source, labels), source.statistics)
     with replacing(path) as temporary:
         onnx.save(model, temporary)
-        report = verify(temporary, against=source.forecaster)
+        report = verify(temporary, against=source.network)
         if not report.passed:
             raise VerificationError(
                 f"{path} was not written, because its numbers differ from the network's: "
@@ -66,8 +66,8 @@ def convert(source: Source, path: Path, labels: Labels) -> Report:
 
 def build_model(source: Source) -> onnx.ModelProto:
     """Return the ONNX model of a network, without a manifest."""
-    a = source.forecaster.architecture
-    weights = {name: t.detach().numpy() for name, t in source.forecaster.state_dict().items()}
+    a = source.network.architecture
+    weights = {name: t.detach().numpy() for name, t in source.network.state_dict().items()}
     g = GraphBuilder()
     dtype = onnx.TensorProto.INT64 if a.vocabulary else onnx.TensorProto.FLOAT
     x = g.input(INPUT, [TIME, BATCH, *_input_shape(a)], dtype=dtype)
@@ -89,7 +89,7 @@ def build_model(source: Source) -> onnx.ModelProto:
         top = add_layer(g, Layer(a, weights, layer), top, lengths)
         top = _normalise_layer(g, layer, top, weights)
     _answer(g, x, top, weights, a)
-    return g.model("carousel_forecaster", ("carousel-export", __version__))
+    return g.model("carousel_network", ("carousel-export", __version__))
 
 
 def states(architecture: Architecture) -> list[manifest_pb2.StateSpec]:
@@ -120,7 +120,7 @@ def _input_shape(a: Architecture) -> list[int]:
 
 def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
     """Return the manifest. Raises SettingsError where columns and sizes don't fit."""
-    a = source.forecaster.architecture
+    a = source.network.architecture
     if a.vocabulary and labels.columns:
         raise SettingsError("--columns names columns, and the input is one token id a step.")
     columns = _columns("--columns", labels.columns or source.columns, a.features)
@@ -154,7 +154,7 @@ def describe(source: Source, labels: Labels) -> manifest_pb2.ModelManifest:
 
 
 def _input(source: Source, columns: list[str], unit: str) -> manifest_pb2.TensorSpec:
-    a = source.forecaster.architecture
+    a = source.network.architecture
     if a.vocabulary:
         return manifest_pb2.TensorSpec(
             name=INPUT,
@@ -177,7 +177,7 @@ def _input(source: Source, columns: list[str], unit: str) -> manifest_pb2.Tensor
 def _outputs(
     source: Source, answers: list[str], unit: str, horizon: int
 ) -> list[manifest_pb2.TensorSpec]:
-    a = source.forecaster.architecture
+    a = source.network.architecture
     specs, start = [], 0
     content = manifest_pb2.TENSOR_CONTENT_UNSPECIFIED
     if a.log_probabilities:

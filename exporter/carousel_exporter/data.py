@@ -153,8 +153,15 @@ def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} can't be read as a CSV file in UTF-8: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} can't be read as a CSV file in UTF-8: its byte {error.start} is of another "
+            "encoding."
+        ) from error
+    except csv.Error as error:
+        raise DataError(f"{path} can't be read as a CSV file: {error}.") from error
     if len(lines) < 2:
         raise DataError(f"{path} must have a header line and at least one line of data.")
     header, rows = lines[0], lines[1:]

@@ -29,6 +29,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_other(out: Path, read: Path, done: str) -> None:
+    """Raise ExporterError where `out` is the file that is read, to be `done` something with."""
+    if out.exists() and read.exists() and out.samefile(read):
+        raise ExporterError(f"{out} is the file to be {done}: give --out another name.")
+
+
 def check_writable(path: Path) -> None:
     """Raise ExporterError where a file can't come to be at `path`; leaves nothing behind.
 

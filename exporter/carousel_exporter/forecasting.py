@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from carousel_exporter.data import Array
+from carousel_exporter.forecast_task import ForecastTask, part_of_samples
 from carousel_exporter.lesson import WARM_UP_WINDOWS, Window, begin, check_window, cut_streams
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.task import Task, part_of_samples
+from carousel_exporter.training import predict
 
 
 class ForecastLesson:
     """A forecasting task as training sees it; losses are mean squared errors, scaled."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ForecastTask) -> None:
         self.task = task
         self._inputs = torch.from_numpy(task.inputs.astype(np.float32))  # (N, F)
         # (N - horizon, O)
@@ -25,7 +27,7 @@ class ForecastLesson:
         self._train = part_of_samples(task, "train")
         self._validation = part_of_samples(task, "validation")
 
-    def build(self, settings: TrainingSettings) -> Forecaster:
+    def build(self, settings: TrainingSettings) -> RecurrentNetwork:
         """Return an untrained network, scaled as the training part is."""
         check_window(len(self._targets[self._train]), settings)
         task = self.task
@@ -52,10 +54,15 @@ class ForecastLesson:
         """Return the mean squared error, scaled."""
         return nn.functional.mse_loss(answer, window.target)
 
-    def validate(self, network: Forecaster, settings: TrainingSettings) -> float:
+    def validate(self, network: RecurrentNetwork, settings: TrainingSettings) -> float:
         """Return the loss on the validation part, in one session warmed up before it."""
         samples = self._validation
         start = max(0, samples.start - WARM_UP_WINDOWS * settings.window)
         answer, _ = network.normalised(self._inputs[start : samples.stop, None])  # (T, 1, O)
         found = answer[samples.start - start :, 0]
         return nn.functional.mse_loss(found, self._targets[samples]).item()
+
+
+def forecast(forecaster: RecurrentNetwork, task: ForecastTask) -> Array:
+    """Stream the whole series through one session: row t forecasts step t + horizon, (N, O)."""
+    return predict(forecaster, task.inputs[:, None])[:, 0].astype(np.float64)

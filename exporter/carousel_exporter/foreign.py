@@ -10,8 +10,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from carousel_exporter.checkpoint import load_tensors_safely
 from carousel_exporter.errors import CheckpointError, SettingsError
+from carousel_exporter.tensorfile import load_tensors_safely
 
 #: Where training frameworks put the state_dict in a larger file.
 WRAPPERS: Final = ("state_dict", "model_state_dict")

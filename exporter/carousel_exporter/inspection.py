@@ -12,7 +12,7 @@ import numpy as np
 from carousel.v1 import manifest_pb2
 from carousel.wire import NUMPY_DTYPES
 from carousel_exporter import costs
-from carousel_exporter.manifest import load_model, read_manifest
+from carousel_exporter.manifest import check_whole, load_model, read_manifest
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def inspect(path: Path) -> Inspection:
     """Read a model file. Raises ModelFileError where it is none, or has no manifest."""
     model = load_model(path)
     manifest = read_manifest(model, path)
+    check_whole(model, path)
     return Inspection(
         manifest=manifest,
         file_bytes=path.stat().st_size,

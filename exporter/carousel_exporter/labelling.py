@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 from carousel_exporter.data import Array, Statistics
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.lesson import NO_CLASS, Window, begin
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.sequences import Sequences
 from carousel_exporter.settings import TrainingSettings
+from carousel_exporter.wording import counted
 
 #: Sequences that are judged together.
 JUDGED_TOGETHER = 256
@@ -49,6 +50,12 @@ def make_label_task(
     last step's). `class_weights` is empty, "balanced", or "a=2,b=0.5", where others weigh 1. Raises
     SettingsError where a part would be empty, or a class is not among those trained on.
     """
+    if len(data.classes) < 2:
+        raise SettingsError(
+            f"The data have {counted(len(data.classes), 'class')}, "
+            f"{', '.join(map(repr, data.classes))}, and there must be 2 at least to tell apart."
+        )
+    _check_parts({"validation": validation} | ({} if test is not None else {"test": test_fraction}))
     places: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     fractions = (validation, 0.0 if test is not None else test_fraction)
     for members in _by_class(data):
@@ -94,10 +101,10 @@ class LabelLesson:
         self._held_out = _tensors(task.validation)
         self._weights = torch.from_numpy(task.weights.astype(np.float32))  # (C,)
 
-    def build(self, settings: TrainingSettings) -> Forecaster:
+    def build(self, settings: TrainingSettings) -> RecurrentNetwork:
         """Return an untrained network, scaled as the training part is."""
         task = self.task
-        forecaster = begin(
+        network = begin(
             Architecture(
                 features=len(task.train.columns),
                 hidden=settings.hidden,
@@ -107,9 +114,9 @@ class LabelLesson:
             ),
             settings,
         )
-        forecaster.input_mean.copy_(torch.from_numpy(task.levels.mean))
-        forecaster.input_scale.copy_(torch.from_numpy(task.levels.scale))
-        return forecaster
+        network.input_mean.copy_(torch.from_numpy(task.levels.mean))
+        network.input_scale.copy_(torch.from_numpy(task.levels.scale))
+        return network
 
     def passes(self, settings: TrainingSettings) -> Iterator[list[Window]]:
         """Yield the sequences in random order, `batch` side by side, cut into windows."""
@@ -120,7 +127,7 @@ class LabelLesson:
         """Return the mean cross-entropy of the steps that are there, smoothed."""
         return self._cross_entropy(answer, window, settings.label_smoothing)
 
-    def validate(self, network: Forecaster, settings: TrainingSettings) -> float:  # noqa: ARG002
+    def validate(self, network: RecurrentNetwork, settings: TrainingSettings) -> float:  # noqa: ARG002
         """Return the loss over all steps of the validation part."""
         total, count = 0.0, 0
         for start in range(0, len(self._held_out), JUDGED_TOGETHER):
@@ -142,7 +149,7 @@ class LabelLesson:
 
 
 @torch.inference_mode()
-def answer_sequences(network: Forecaster, sequences: Sequences) -> list[Array]:
+def answer_sequences(network: RecurrentNetwork, sequences: Sequences) -> list[Array]:
     """Return the log-probabilities of the classes at each step, (T, C) for each sequence."""
     answers: list[Array] = []
     rows = _tensors(sequences)
@@ -169,6 +176,17 @@ def _share_out(members: Sequence[int], fractions: tuple[float, float]) -> list[l
         parts.append([each for each in left if each in chosen])
         left = [each for each in left if each not in chosen]
     return [left, *reversed(parts)]
+
+
+def _check_parts(parts: Mapping[str, float]) -> None:
+    """Raise SettingsError where held-out parts are no fractions, or leave no room for training."""
+    if all(0 < part < 1 for part in parts.values()) and sum(parts.values()) < 1:
+        return
+    raise SettingsError(
+        f"The {' and '.join(parts)} part{'s' if len(parts) > 1 else ''} must be above 0 and leave "
+        f"room for training, not {' and '.join(f'{part:g}' for part in parts.values())} of the "
+        "sequences."
+    )
 
 
 def _check_classes(train: Sequences, *held_out: Sequences) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from carousel_exporter.corpus import Corpus
 from carousel_exporter.lesson import WARM_UP_WINDOWS, Window, begin, check_window, cut_streams
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.ngrams import bits_a_character
 from carousel_exporter.settings import TrainingSettings
 
@@ -39,7 +39,7 @@ class TextLesson:
         self.corpus = corpus
         self._ids = torch.from_numpy(corpus.ids)  # (N,)
 
-    def build(self, settings: TrainingSettings) -> Forecaster:
+    def build(self, settings: TrainingSettings) -> RecurrentNetwork:
         """Return an untrained network with an embedding in front."""
         check_window(self.corpus.split.train - 1, settings)
         symbols = len(self.corpus.symbols)
@@ -68,7 +68,7 @@ class TextLesson:
             label_smoothing=settings.label_smoothing,
         )
 
-    def validate(self, network: Forecaster, settings: TrainingSettings) -> float:
+    def validate(self, network: RecurrentNetwork, settings: TrainingSettings) -> float:
         """Return the loss on the validation part, in one session warmed up before it."""
         split = self.corpus.split
         return nats_a_character(
@@ -78,7 +78,7 @@ class TextLesson:
 
 @torch.inference_mode()
 def nats_a_character(
-    network: Forecaster, ids: Tensor, start: int, stop: int, warm_up: int
+    network: RecurrentNetwork, ids: Tensor, start: int, stop: int, warm_up: int
 ) -> float:
     """Return the mean -ln p of ids[start + 1 : stop], in one session begun `warm_up` before."""
     begun = max(0, start - warm_up)
@@ -94,7 +94,7 @@ def nats_a_character(
     return total / (stop - 1 - start)
 
 
-def score_text(network: Forecaster, corpus: Corpus, *, warm_up: int) -> TextScore:
+def score_text(network: RecurrentNetwork, corpus: Corpus, *, warm_up: int) -> TextScore:
     """Judge a network and a counting model of the training part on the test part.
 
     Both are judged on the same characters, and know those before them.

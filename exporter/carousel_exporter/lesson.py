@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from carousel_exporter.errors import SettingsError
-from carousel_exporter.network import Architecture, Forecaster, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.wording import steps
+from carousel_exporter.wording import counted, steps
 
 #: How many windows before a held-out part the state is warmed up on.
 WARM_UP_WINDOWS = 8
+#: What fits into one protobuf message, and so into one model file, in single precision.
+MOST_WEIGHTS = (2**31 - 1) // 4
 #: A class that no answer is judged by: padding behind a sequence's end.
 NO_CLASS = -100
 
@@ -41,7 +44,7 @@ class Window:
 class Lesson(Protocol):
     """A task as training sees it."""
 
-    def build(self, settings: TrainingSettings) -> Forecaster:
+    def build(self, settings: TrainingSettings) -> RecurrentNetwork:
         """Return an untrained network; torch's generator gives its weights.
 
         Raises SettingsError where the data don't suffice for the settings.
@@ -53,21 +56,28 @@ class Lesson(Protocol):
         ...
 
     def loss(self, answer: Tensor, window: Window, settings: TrainingSettings) -> Tensor:
-        """Return the mean loss, in training, of `Forecaster.normalised`'s answer to a window."""
+        """Return the mean loss, in training, of a network's normalised answer to a window."""
         ...
 
-    def validate(self, network: Forecaster, settings: TrainingSettings) -> float:
+    def validate(self, network: RecurrentNetwork, settings: TrainingSettings) -> float:
         """Return the mean loss on the validation part; the network is in evaluation mode."""
         ...
 
 
-def begin(architecture: Architecture, settings: TrainingSettings) -> Forecaster:
+def begin(architecture: Architecture, settings: TrainingSettings) -> RecurrentNetwork:
     """Return a network of these sizes, with what the settings say of its layers, initialised."""
-    forecaster = Forecaster(dataclasses.replace(architecture, **_layers(settings)))
-    initialise(forecaster)
+    sizes = dataclasses.replace(architecture, **_layers(settings))
+    if sizes.weights > MOST_WEIGHTS:
+        raise SettingsError(
+            f"A network of {counted(sizes.layers, 'layer')} with {counted(sizes.hidden, 'unit')} "
+            f"has {sizes.weights:,} weights, and a model file holds {MOST_WEIGHTS:,} at most: take "
+            "a smaller --hidden or fewer --layers."
+        )
+    network = RecurrentNetwork(sizes)
+    initialise(network)
     if settings.chrono:
-        remember(forecaster, settings.chrono)
-    return forecaster
+        remember(network, settings.chrono)
+    return network
 
 
 def _layers(settings: TrainingSettings) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from carousel.v1.manifest_pb2 import (
     TensorSpec,
 )
 from carousel.wire import MANIFEST_FORMAT, MANIFEST_KEY, NUMPY_DTYPES
+from carousel_exporter import filekinds
 from carousel_exporter.errors import ModelFileError
+from carousel_exporter.wording import first_line
 
 #: Key of the metadata under which we note, for `verify`, what usual values look like: for each
 #: tensor "mean" and "scale" and, where values are best drawn as a walk, those of the "changes".
@@ -44,13 +46,31 @@ def attach(
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file. Raises ModelFileError where it is none."""
+    """Read an ONNX file, whatever its ending. Raises ModelFileError where it is none."""
     try:
-        return onnx.load(path)
+        model = onnx.load(path, format="protobuf")
     except FileNotFoundError:
         raise ModelFileError(f"There is no file {path}.") from None
-    except (OSError, DecodeError) as error:
-        raise ModelFileError(f"{path} can't be read as an ONNX file: {error}.") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} can't be read: {error.strerror or error}.") from error
+    except DecodeError as error:
+        raise ModelFileError(filekinds.not_onnx(path)) from error
+    except onnx.checker.ValidationError as error:
+        raise ModelFileError(
+            f"{path} keeps its weights in a file beside it, which can't be read: "
+            f"{first_line(error)}."
+        ) from error
+    if not model.graph.node:
+        raise ModelFileError(filekinds.not_onnx(path))
+    return model
+
+
+def check_whole(model: onnx.ModelProto, path: Path) -> None:
+    """Raise ModelFileError where a graph's parts don't fit together, as in a damaged file."""
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is damaged: {first_line(error)}.") from error
 
 
 def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:
@@ -63,8 +83,12 @@ def read_manifest(model: onnx.ModelProto, path: Path) -> ModelManifest:
         )
     try:
         manifest = json_format.Parse(text, ModelManifest())
+    except UnicodeDecodeError as error:  # protobuf hands such bytes on
+        raise ModelFileError(f"The manifest of {path} is damaged: it is no UTF-8.") from error
     except json_format.ParseError as error:
-        raise ModelFileError(f"The manifest of {path} can't be read: {error}.") from error
+        raise ModelFileError(
+            f"The manifest of {path} can't be read: {first_line(error)}."
+        ) from error
     if not 1 <= manifest.format <= MANIFEST_FORMAT:
         raise ModelFileError(
             f"The manifest of {path} has format {manifest.format}, and this version reads formats "

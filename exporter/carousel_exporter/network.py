@@ -6,6 +6,7 @@ the reference that a model file is proved against. docs/lstm.md has the equation
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 
@@ -90,6 +91,15 @@ class Architecture:
         """Names and widths of the outputs that the answer is cut into, in order."""
         return dict(self.heads) or {ANSWER: self.width}
 
+    @property
+    def weights(self) -> int:
+        """How many numbers are learnt, but for those of normalised layers."""
+        below = [self.features] + [self.top] * (self.layers - 1 > 0)
+        rows = self.kind.gates * self.hidden
+        first, more = (rows * (size + self.top + 2) for size in (below[0], below[-1]))
+        around = self.vocabulary * self.features + self.outputs * (self.top + 1)
+        return first + (self.layers - 1) * more + around
+
     def state_sizes(self) -> dict[str, int]:
         """Return the length of each state of a session, by name."""
         sizes = {PREVIOUS: self.features, SEEN: 1} if self.targets is not None else {}
@@ -100,7 +110,7 @@ class Architecture:
         return sizes
 
 
-class Forecaster(nn.Module):
+class RecurrentNetwork(nn.Module):
     """Maps plain-units inputs (T, B, F) to plain-units answers (T, B, O), carrying a state.
 
     With an embedding the inputs are token ids, (T, B).
@@ -218,14 +228,20 @@ class Forecaster(nn.Module):
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run a chunk of one session, as numpy arrays: inputs and answers (T, …), states (…)."""
         (x,) = chunk.values()
-        old = {n: torch.tensor(value[None]) for n, value in state.items()} if state else None
-        y, new = self(torch.tensor(x[:, None]), old)
+        dtype = None if self.architecture.vocabulary else self.input_mean.dtype
+        tensor = self.input_mean.new_tensor
+        old = {n: tensor(value[None]) for n, value in state.items()} if state else None
+        y, new = self(torch.tensor(x[:, None], dtype=dtype), old)
         parts = self.architecture.parts
         answers = zip(parts, torch.split(y[:, 0], list(parts.values()), dim=-1), strict=True)
         return (
             {name: part.numpy() for name, part in answers},
             {name: value[0].numpy() for name, value in new.items()},
         )
+
+    def in_double(self) -> RecurrentNetwork:
+        """Return the same network in double precision."""
+        return copy.deepcopy(self).double()
 
     @property
     def _in_changes(self) -> bool:
@@ -251,47 +267,3 @@ def _layers(a: Architecture) -> nn.RNNBase:
 
 def _words(shapes: list[list[int]]) -> str:
     return ", ".join(map(str, shapes))
-
-
-@torch.no_grad()
-def initialise(forecaster: Forecaster) -> None:
-    """Set the recurrent weights to values that learn well; draws from torch's generator.
-
-    Recurrent weights: orthogonal for each gate (Saxe et al. 2014), so that gradients neither grow
-    nor vanish at the start. Input weights: Glorot and Bengio 2010, for each gate. Biases 0, but
-    1 for the gate that keeps the old state (an LSTM's forget gate: Gers et al. 2000; Jozefowicz
-    et al. 2015; a GRU's update gate likewise), so that a layer remembers until it learns to
-    forget. PyTorch adds two biases: one holds the 1, the other stays 0.
-    """
-    a = forecaster.architecture
-    for name, parameter in forecaster.recurrent.named_parameters():
-        if name.startswith("weight_hh"):
-            for gate in parameter.chunk(a.kind.gates):
-                nn.init.orthogonal_(gate)
-        elif name.startswith("weight_ih"):
-            for gate in parameter.chunk(a.kind.gates):
-                nn.init.xavier_uniform_(gate)
-        elif name.startswith("bias"):
-            parameter.zero_()
-            if name.startswith("bias_ih") and a.kind.biased_to_keep is not None:
-                parameter.view(a.kind.gates, a.hidden)[a.kind.biased_to_keep] = 1.0
-
-
-@torch.no_grad()
-def remember(forecaster: Forecaster, longest: int) -> None:
-    """Spread what layers remember over 1 to `longest` steps; draws from torch's generator.
-
-    Chrono initialisation, Tallec and Ollivier 2018 (https://arxiv.org/abs/1804.11188): with u drawn
-    uniformly from 1 to `longest` - 1, the bias of the gate that keeps the old state is log u, and
-    that of a gate of its own that lets the new in is -log u. Replaces the biases of `initialise`.
-    """
-    a = forecaster.architecture
-    keep, enter = a.kind.biased_to_keep, a.kind.biased_to_enter
-    for name, parameter in forecaster.recurrent.named_parameters():
-        if not name.startswith("bias_ih") or keep is None:
-            continue
-        gates = parameter.view(a.kind.gates, a.hidden)
-        spread = torch.empty(a.hidden).uniform_(1, longest - 1).log_()
-        gates[keep] = spread
-        if enter is not None:
-            gates[enter] = -spread

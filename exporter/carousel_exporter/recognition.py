@@ -16,7 +16,7 @@ from torch import Tensor
 
 from carousel_exporter.cells import CELLS, GRU, LSTM, NONLINEARITIES, RNN
 from carousel_exporter.errors import CheckpointError, SettingsError
-from carousel_exporter.network import Architecture, Forecaster
+from carousel_exporter.network import Architecture, RecurrentNetwork
 
 #: The names that keys must have in the end, beside a recurrent layer's, which are those of CELLS.
 HEAD: Final = "head"
@@ -32,7 +32,7 @@ Tensors = Mapping[str, Any]
 Shapes = dict[str, tuple[int, ...]]
 
 
-def recognise(tensors: Tensors, nonlinearity: str | None = None) -> Forecaster:
+def recognise(tensors: Tensors, nonlinearity: str | None = None) -> RecurrentNetwork:
     """Make a network of a state_dict's tensors, in evaluation mode, in float32, unnormalised.
 
     `nonlinearity` is what a plain RNN squashes with, which its tensors don't tell. Raises
@@ -47,11 +47,11 @@ def recognise(tensors: Tensors, nonlinearity: str | None = None) -> Forecaster:
     }
     heads = _read_heads(tensors)
     architecture = _read_architecture(tensors, cell, heads, _checked(nonlinearity, cell))
-    forecaster = Forecaster(architecture)
-    expected = _expected(forecaster, tensors, heads)
+    network = RecurrentNetwork(architecture)
+    expected = _expected(network, tensors, heads)
     _compare(tensors, expected, architecture)
-    forecaster.load_state_dict(_joined(tensors, expected, heads), strict=False)
-    return forecaster.eval()
+    network.load_state_dict(_joined(tensors, expected, heads), strict=False)
+    return network.eval()
 
 
 def bidirectional(name: str) -> str:
@@ -167,15 +167,15 @@ def _read_architecture(
     )
 
 
-def _expected(forecaster: Forecaster, tensors: Tensors, heads: Mapping[str, int]) -> Shapes:
+def _expected(network: RecurrentNetwork, tensors: Tensors, heads: Mapping[str, int]) -> Shapes:
     """Return the keys that a state_dict of this network has, and their shapes.
 
-    The heads are one in `forecaster`, and one each in the state_dict, with a bias or without.
+    The heads are one in `network`, and one each in the state_dict, with a bias or without.
     """
-    own = {name: tuple(p.shape) for name, p in forecaster.named_parameters()}
+    own = {name: tuple(p.shape) for name, p in network.named_parameters()}
     expected = {name: shape for name, shape in own.items() if not _HEAD_KEY.fullmatch(name)}
     for name, width in heads.items():
-        expected[_head_key(name, "weight")] = (width, forecaster.architecture.top)
+        expected[_head_key(name, "weight")] = (width, network.architecture.top)
         if _head_key(name, "bias") in tensors:
             expected[_head_key(name, "bias")] = (width,)
     return expected

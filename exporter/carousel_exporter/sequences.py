@@ -112,15 +112,15 @@ def _from_csv(
     for option, name in (("--sequence", sequence), ("--label", label)):
         if not name:
             raise DataError(f"{option} must name a column of {path}: {', '.join(header)}.")
+    if sequence == label:
+        raise DataError(f"--sequence and --label are both {label!r}: each is a column of its own.")
     features = features or tuple(name for name in header if name not in {sequence, label})
     for name in (sequence, label, *features):
         if name not in header:
             raise DataError(f"{path} has no column {name!r}; its columns are {', '.join(header)}.")
     if not features:
         raise DataError(f"{path} has no column beside {sequence!r} and {label!r}.")
-    groups: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault(row[header.index(sequence)], []).append(place)
+    groups = _groups(path, [row[header.index(sequence)] for row in rows], sequence)
     raw = np.array(
         [
             [_number(path, row, header, place, name) for name in features]
@@ -156,6 +156,16 @@ def _number(path: Path, row: list[str], header: list[str], place: int, name: str
             "was expected; --features names the columns that go in."
         )
     return value
+
+
+def _groups(path: Path, cells: Sequence[str], column: str) -> dict[str, list[int]]:
+    """Return the places of each sequence's rows, by its name."""
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(cells):
+        if name.lower() in MISSING:
+            raise DataError(f"Line {place + 2} of {path}: the sequence, {column!r}, is missing.")
+        groups.setdefault(name, []).append(place)
+    return groups
 
 
 def _filled(values: Array, columns: Sequence[str], counts: dict[str, int], where: str) -> Array:

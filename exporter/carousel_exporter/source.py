@@ -11,9 +11,10 @@ import torch
 
 from carousel_exporter import checkpoint, foreign, recognition
 from carousel_exporter.checkpoint import Checkpoint
-from carousel_exporter.errors import SettingsError
+from carousel_exporter.errors import CheckpointError, SettingsError
+from carousel_exporter.filekinds import CHECKPOINT_KEY, PROGRESS_KEY
 from carousel_exporter.manifest import TensorStatistics
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 from carousel_exporter.wording import counted
 
 
@@ -27,7 +28,7 @@ class Source:
     people.
     """
 
-    forecaster: Forecaster
+    network: RecurrentNetwork
     columns: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     unit: str = ""
@@ -74,17 +75,22 @@ def read_source(
     """
     tensors = foreign.read_tensors(path)
     origin = {"weights": path.name, "weights_sha256": sha256(path), "torch": torch.__version__}
-    if checkpoint.FORMAT_KEY in tensors:
+    if CHECKPOINT_KEY in tensors:
         if renames or scaling or nonlinearity:
             raise SettingsError(
                 f"{path} is a checkpoint of carousel-export: it needs no --map, no scaling and no "
                 "--nonlinearity."
             )
         return _own_source(checkpoint.parse(tensors, path), origin)
+    if PROGRESS_KEY in tensors:
+        raise CheckpointError(
+            f"{path} is what an interrupted `carousel-export train` goes on from: finish the run "
+            "with --resume, or take its checkpoint, which has the best network so far."
+        )
     tensors = foreign.rename(foreign.unwrap(tensors), foreign.parse_renames(renames))
-    forecaster = recognition.recognise(tensors, nonlinearity)
-    statistics = _rescale(forecaster, scaling) if scaling else {}
-    return Source(forecaster, statistics=statistics, provenance=origin)
+    network = recognition.recognise(tensors, nonlinearity)
+    statistics = _rescale(network, scaling) if scaling else {}
+    return Source(network, statistics=statistics, provenance=origin)
 
 
 def sha256(path: Path) -> str:
@@ -95,7 +101,7 @@ def sha256(path: Path) -> str:
 
 def _own_source(own: Checkpoint, origin: dict[str, str]) -> Source:
     return Source(
-        forecaster=own.forecaster,
+        network=own.network,
         columns=own.features,
         answers=own.targets,
         unit=own.unit,
@@ -109,7 +115,7 @@ def _own_source(own: Checkpoint, origin: dict[str, str]) -> Source:
 
 def _usual(own: Checkpoint) -> dict[str, TensorStatistics]:
     """Tell what usual values of a checkpoint's inputs and answers look like."""
-    network = own.forecaster
+    network = own.network
     if network.architecture.vocabulary:
         return {}
     usual: TensorStatistics = {
@@ -124,16 +130,16 @@ def _usual(own: Checkpoint) -> dict[str, TensorStatistics]:
     return {"x": usual, "y": {"scale": network.output_scale.tolist()}}
 
 
-def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatistics]:
+def _rescale(network: RecurrentNetwork, scaling: Scaling) -> dict[str, TensorStatistics]:
     """Put a scaling into the network's buffers, and return what it says of usual values."""
-    a = forecaster.architecture
+    a = network.architecture
     if a.vocabulary and (scaling.mean or scaling.scale):
         raise SettingsError(
             "--mean and --scale are for inputs of numbers, and this network takes token ids."
         )
     for name in ("mean", "scale", "output_mean", "output_scale"):
         values: tuple[float, ...] = getattr(scaling, name)
-        buffer: torch.Tensor = getattr(forecaster, name if "_" in name else f"input_{name}")
+        buffer: torch.Tensor = getattr(network, name if "_" in name else f"input_{name}")
         if values and len(values) != len(buffer):
             raise SettingsError(
                 f"--{name.replace('_', '-')} must give {counted(len(buffer), 'number')}, one a "
@@ -145,9 +151,9 @@ def _rescale(forecaster: Forecaster, scaling: Scaling) -> dict[str, TensorStatis
             buffer.copy_(torch.tensor(values))
     usual: dict[str, TensorStatistics] = {}
     if not a.vocabulary:
-        scale = forecaster.input_scale.abs().tolist()
-        usual["x"] = {"mean": forecaster.input_mean.tolist(), "scale": scale}
-    scales = torch.split(forecaster.output_scale.abs(), list(a.parts.values()))
+        scale = network.input_scale.abs().tolist()
+        usual["x"] = {"mean": network.input_mean.tolist(), "scale": scale}
+    scales = torch.split(network.output_scale.abs(), list(a.parts.values()))
     return usual | {
         name: {"scale": part.tolist()} for name, part in zip(a.parts, scales, strict=True)
     }

@@ -18,9 +18,8 @@ from torch import nn
 
 from carousel_exporter.errors import SettingsError
 from carousel_exporter.lesson import Lesson
-from carousel_exporter.network import Forecaster, State
+from carousel_exporter.network import RecurrentNetwork, State
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.task import Task
 
 #: The learning rate is halved after this share of the patience without a better validation loss.
 RATE_PATIENCE = 1 / 3
@@ -44,7 +43,7 @@ class Best:
     Epoch 0 is the network that training begins with, without a loss.
     """
 
-    forecaster: Forecaster
+    network: RecurrentNetwork
     epoch: int = 0
     loss: float = float("inf")
 
@@ -69,7 +68,7 @@ class Trainer:
 
     def __init__(self, lesson: Lesson, settings: TrainingSettings) -> None:
         self._lesson = lesson
-        self._settings = settings
+        self.settings = settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self._network = lesson.build(settings)
@@ -79,6 +78,13 @@ class Trainer:
             self._optimiser, factor=0.5, patience=max(1, round(settings.patience * RATE_PATIENCE))
         )
         self.result = TrainingResult(Best(copy.deepcopy(self._network).eval()))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the epochs are over, or nothing has got better for too long."""
+        done = len(self.result.epochs)
+        waited = done - self.result.best.epoch
+        return done >= self.settings.epochs or (done > 0 and waited >= self.settings.patience)
 
     def run(self, on_epoch: OnEpoch = lambda _epoch, _result: None) -> TrainingResult:
         """Train until nothing gets better, or the epochs are over.
@@ -91,7 +97,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._generator)
             try:
-                while not self._is_over:
+                while not self.is_over:
                     self._take(self._run_epoch(len(result.epochs) + 1))
                     self._generator = torch.get_rng_state()
                     on_epoch(result.epochs[-1], result)
@@ -109,7 +115,7 @@ class Trainer:
             "generator": self._generator,
             "epochs": [dataclasses.asdict(epoch) for epoch in self.result.epochs],
             "best": {
-                "network": best.forecaster.state_dict(),
+                "network": best.network.state_dict(),
                 "epoch": best.epoch,
                 "loss": best.loss,
             },
@@ -131,17 +137,11 @@ class Trainer:
             [Epoch(**epoch) for epoch in state["epochs"]],
         )
 
-    @property
-    def _is_over(self) -> bool:
-        done = len(self.result.epochs)
-        waited = done - self.result.best.epoch
-        return done >= self._settings.epochs or (done > 0 and waited >= self._settings.patience)
-
     def _run_epoch(self, number: int) -> Epoch:
         train_loss = self._learn()
         self._network.eval()
         with torch.inference_mode():
-            validation_loss = self._lesson.validate(self._network, self._settings)
+            validation_loss = self._lesson.validate(self._network, self.settings)
         rate = self._optimiser.param_groups[0]["lr"]
         self._schedule.step(validation_loss)
         return Epoch(number, train_loss, validation_loss, rate, best=False)
@@ -150,14 +150,14 @@ class Trainer:
         """Go through the training part once; return the mean loss on the way."""
         network, optimiser = self._network.train(), self._optimiser
         total, count = 0.0, 0
-        for windows in self._lesson.passes(self._settings):
+        for windows in self._lesson.passes(self.settings):
             state: State | None = None
             for window in windows:
                 answer, state = network.normalised(window.x, state)
-                loss = self._lesson.loss(answer, window, self._settings)
+                loss = self._lesson.loss(answer, window, self.settings)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), self._settings.clip)
+                nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip)
                 optimiser.step()
                 state = {name: value.detach() for name, value in state.items()}
                 total += loss.item() * window.count
@@ -185,13 +185,8 @@ def train(
     return Trainer(lesson, settings).run(on_epoch)
 
 
-def predict(forecaster: Forecaster, x: np.ndarray) -> np.ndarray:
+def predict(network: RecurrentNetwork, x: np.ndarray) -> np.ndarray:
     """Answer whole sequences from a new session's state: (T, B, F) to (T, B, O), float32, plain."""
     with torch.inference_mode():
-        y, _ = forecaster(torch.from_numpy(np.asarray(x, np.float32)))
+        y, _ = network(torch.from_numpy(np.asarray(x, np.float32)))
     return np.asarray(y)
-
-
-def forecast(forecaster: Forecaster, task: Task) -> np.ndarray:
-    """Stream the whole series through one session: row t forecasts step t + horizon, (N, O)."""
-    return predict(forecaster, task.inputs[:, None])[:, 0].astype(np.float64)

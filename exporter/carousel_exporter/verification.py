@@ -9,68 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
 
 import numpy as np
 
 from carousel.v1 import manifest_pb2
-from carousel_exporter.errors import ModelFileError, SettingsError
+from carousel_exporter.driving import (
+    Reference,
+    Session,
+    random_cuts,
+    run_in_chunks,
+    run_ragged,
+    run_reference,
+    run_whole,
+)
+from carousel_exporter.equality import Check, Difference, compare
+from carousel_exporter.errors import SettingsError
 from carousel_exporter.manifest import load_model, read_manifest, read_statistics
-from carousel_exporter.runner import Arrays, Runner
+from carousel_exporter.rounding import UNSTABLE
+from carousel_exporter.runner import Runner
 from carousel_exporter.samples import random_rows, real_rows
-
-#: The largest difference allowed, relative to max(1, |reference|), by the width of a float; other
-#: types must be equal. Single precision: what Carousel calls equal. The others: as many units in
-#: the last place, give or take.
-TOLERANCE: Final = {2: 1e-2, 4: 1e-5, 8: 1e-13}
-
-Session = tuple[Arrays, Arrays]
-"""All answers of a session, (T, …) each, and its last state."""
-
-
-class Reference(Protocol):
-    """A network in PyTorch that a model file must equal."""
-
-    def misfit(self, manifest: manifest_pb2.ModelManifest) -> str:
-        """Say how a model file's inputs and outputs differ from the network's; empty if not."""
-        ...
-
-    def advance(self, chunk: Arrays, state: Arrays | None) -> tuple[Arrays, Arrays]:
-        """Run a chunk of one session, inputs and answers (T, …), states (…); None is a new one."""
-        ...
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The largest difference found over some tensors: `value` against what `tolerance` allows.
-
-    `value` is relative to max(1, |reference|), infinite where a number is not finite.
-    """
-
-    tensor: str
-    value: float
-    tolerance: float
-
-    @property
-    def excess(self) -> float:
-        """How many times as large as allowed the difference is; above 1 it is too large."""
-        if self.value == 0:
-            return 0.0
-        return self.value / self.tolerance if self.tolerance else float("inf")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One way of running the sessions, and how far answers and states (if compared) were off."""
-
-    name: str
-    outputs: Difference
-    states: Difference | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every difference is small enough."""
-        return all(d.excess <= 1 for d in (self.outputs, self.states) if d is not None)
+from carousel_exporter.stability import Measured
 
 
 @dataclass(frozen=True)
@@ -140,122 +98,17 @@ def verify(
         del ways["all rows in one batch"], ways["ragged batches, random order"]
     if against is not None:
         ways["PyTorch"] = lambda: run_reference(against, runner, sessions, rng)
-    checks = [compare(name, reference, way(), floors) for name, way in ways.items()]
-    return Report(tuple(checks), tuple(_notes(manifest, against, checks)))
-
-
-def run_whole(runner: Runner, sessions: Sequence[Arrays]) -> list[Session]:
-    """Run whole sequences from new states, all rows together."""
-    answers, states = runner.advance(sessions, [runner.new_state() for _ in sessions])
-    return list(zip(answers, states, strict=True))
-
-
-def run_in_chunks(runner: Runner, session: Arrays, cuts: Sequence[int]) -> Session:
-    """Run one session in chunks of the given lengths, alone."""
-    state, parts, start = runner.new_state(), [], 0
-    for length in cuts:
-        chunk = {name: array[start : start + length] for name, array in session.items()}
-        (answer,), (state,) = runner.advance([chunk], [state])
-        parts.append(answer)
-        start += length
-    return _joined(parts), state
-
-
-def run_ragged(
-    runner: Runner, sessions: Sequence[Arrays], rng: np.random.Generator
-) -> list[Session]:
-    """Run all sessions in chunks of different lengths, in batches of changing rows and order."""
-    pending = [random_cuts(len(next(iter(s.values()))), rng) for s in sessions]
-    position = [0] * len(sessions)
-    states = [runner.new_state() for _ in sessions]
-    parts: list[list[Arrays]] = [[] for _ in sessions]
-    while open_rows := [row for row, cuts in enumerate(pending) if cuts]:
-        rows = rng.permutation(open_rows)[: rng.integers(1, len(open_rows), endpoint=True)]
-        chunks = []
-        for row in rows:
-            start, length = position[row], pending[row].pop()
-            chunks.append({n: array[start : start + length] for n, array in sessions[row].items()})
-            position[row] += length
-        answers, after = runner.advance(chunks, [states[row] for row in rows])
-        for row, answer, state in zip(rows, answers, after, strict=True):
-            parts[row].append(answer)
-            states[row] = state
-    return [(_joined(row), state) for row, state in zip(parts, states, strict=True)]
-
-
-def run_reference(
-    network: Reference, runner: Runner, sessions: Sequence[Arrays], rng: np.random.Generator
-) -> list[Session]:
-    """Run sessions through PyTorch, each alone, in random chunks with the state carried over.
-
-    States that the file hasn't are left out.
-    """
-    if misfit := network.misfit(runner.manifest):
-        raise ModelFileError(f"The file is of another network: {misfit}.")
-    results = []
-    for session in sessions:
-        state: Arrays | None = None
-        parts, start = [], 0
-        for length in random_cuts(len(next(iter(session.values()))), rng):
-            chunk = {name: array[start : start + length] for name, array in session.items()}
-            answer, state = network.advance(chunk, state)
-            parts.append(answer)
-            start += length
-        states = {name: state[name] for name in runner.states if state and name in state}
-        results.append((_joined(parts), states))
-    return results
-
-
-def random_cuts(length: int, rng: np.random.Generator) -> list[int]:
-    """Cut a length into chunks of random lengths, none of them 0."""
-    cuts = np.flatnonzero(rng.random(length - 1) < 0.25) + 1
-    return [int(n) for n in np.diff([0, *cuts, length])]
-
-
-def compare(
-    name: str,
-    reference: Sequence[Session],
-    found: Sequence[Session],
-    floors: dict[str, np.ndarray],
-) -> Check:
-    """Compare sessions: all answers, and the states after the last step."""
-    worst: list[Difference | None] = [None, None]
-    for expected, actual in zip(reference, found, strict=True):
-        for kind in (0, 1):
-            for tensor, value in actual[kind].items():
-                new = difference(tensor, expected[kind][tensor], value, floors.get(tensor, 1.0))
-                old = worst[kind]
-                if old is None or new.excess > old.excess:
-                    worst[kind] = new
-    outputs, states = worst
-    assert outputs is not None  # a manifest without outputs is refused before
-    return Check(name, outputs, states)
-
-
-def difference(
-    tensor: str, reference: np.ndarray, value: np.ndarray, floor: np.ndarray | float
-) -> Difference:
-    """Return the largest difference between two arrays, relative to max(floor, |reference|).
-
-    `floor` is 1, or the scale that the file notes for the tensor where that is larger: rounding
-    errors of an answer in thousands are no smaller where it happens to cross 0.
-    """
-    is_float = reference.dtype.kind == "f"
-    tolerance = TOLERANCE[reference.dtype.itemsize] if is_float else 0.0
-    if reference.shape != value.shape:
-        raise ModelFileError(
-            f"{tensor!r} has the shape {list(reference.shape)} in one way of running and "
-            f"{list(value.shape)} in another."
-        )
-    a, b = reference.astype(np.float64), value.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return Difference(tensor, float("inf"), tolerance)
-    relative = np.abs(a - b) / np.maximum(floor, np.abs(a))
-    return Difference(tensor, float(relative.max(initial=0.0)), tolerance)
-
-
-def _joined(parts: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = {name: way() for name, way in ways.items()}
+    checks = [compare(name, reference, some, floors) for name, some in found.items()]
+    notes = _notes(manifest, against, checks)
+    if not all(check.passed for check in checks):
+        network = Measured(runner, against, sessions, floors, rng)
+        noise = network.along_sequences()
+        if noise.largest > UNSTABLE:
+            checks = [compare(name, reference, some, floors, noise) for name, some in found.items()]
+            checks += network.compare_steps()
+            notes.append(network.note(noise))
+    return Report(tuple(checks), tuple(notes))
 
 
 def _notes(

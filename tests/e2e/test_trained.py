@@ -69,7 +69,7 @@ def close(found, expected):
 
 def in_pytorch(folder: Path, task: str, x: np.ndarray) -> np.ndarray:
     """Return the answers to one sequence, (T, …) to (T, O)."""
-    network = checkpoint.load(folder / f"{task}.pt").forecaster
+    network = checkpoint.load(folder / f"{task}.pt").network
     with torch.inference_mode():
         return network(torch.from_numpy(x[:, None]))[0][:, 0].numpy()
 
@@ -78,7 +78,7 @@ def test_a_forecaster_answers_in_plain_units(folder, client):
     x = make_series(60).values.astype(np.float32)  # (T, F)
     with client.open("forecast") as session:
         found = np.concatenate([session.step(x[:20]), *(session.step(row)[None] for row in x[20:])])
-    network = checkpoint.load(folder / "forecast.pt").forecaster
+    network = checkpoint.load(folder / "forecast.pt").network
     close(found, predict(network, x[:, None])[:, 0])
 
 

@@ -65,3 +65,22 @@ def test_a_text_that_is_none_is_told(tmp_path, capsys):
     assert text.main([str(path), "--out", str(tmp_path / "out")]) == 1
     assert "is empty: a text was expected" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_text_example_trains_well_by_default(tmp_path):
+    """Its two layers and its dropout, on so short a text that it takes seconds."""
+    words = tmp_path / "words.txt"
+    words.write_text("the cat sat on the mat, and the rat sat on the cat.\n" * 120)
+    command = [sys.executable, "-m", "examples.text", str(words), "--epochs", "1", "--length", "9"]
+    ended = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "--layers 2 --dropout 0.2" in ended.stdout
+    assert "All streamed answers equal PyTorch's" in ended.stdout

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from carousel_exporter.network import Forecaster, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import RecurrentNetwork
 from examples.memory import options
 from examples.memory.grid import Grid, Outcome, Run
 from examples.memory.networks import NETWORKS, architecture, build
@@ -70,18 +71,17 @@ def test_a_score_is_surely_learnt_where_it_is_well_beyond_learnt():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_networks_have_as_many_weights(name):
-    forecaster = build(NETWORKS[name], lag=10, lstm_hidden=32, seed=0)
-    weights = sum(weight.numel() for weight in forecaster.recurrent.parameters())
+    network = build(NETWORKS[name], lag=10, lstm_hidden=32, seed=0)
+    weights = sum(weight.numel() for weight in network.recurrent.parameters())
     assert weights == pytest.approx(4 * 32 * (2 + 32 + 2), rel=0.02)
 
 
 @pytest.mark.parametrize(("name", "keeps"), [("lstm", 1), ("gru", 1)])
 def test_gates_begin_by_remembering_as_long_as_the_problem_asks(name, keeps):
-    forecaster = build(NETWORKS[name], lag=200, lstm_hidden=32, seed=0)
-    gates = forecaster.architecture.kind.gates
+    network = build(NETWORKS[name], lag=200, lstm_hidden=32, seed=0)
+    gates = network.architecture.kind.gates
     biases = sum(
-        forecaster.recurrent.get_parameter(f"bias_{side}_l0").view(gates, -1)
-        for side in ("ih", "hh")
+        network.recurrent.get_parameter(f"bias_{side}_l0").view(gates, -1) for side in ("ih", "hh")
     ).detach()
     remembered = 1 / (1 - torch.sigmoid(biases[keeps]))  # steps
     assert remembered.min() > 1
@@ -94,7 +94,7 @@ def test_a_plain_start_is_pytorchs_own():
     network = NETWORKS["lstm-plain"]
     own = build(network, lag=200, lstm_hidden=8, seed=3)
     torch.manual_seed(3)
-    theirs = Forecaster(architecture(network, lstm_hidden=8))
+    theirs = RecurrentNetwork(architecture(network, lstm_hidden=8))
     for name, weight in own.state_dict().items():
         torch.testing.assert_close(weight, theirs.state_dict()[name], rtol=0, atol=0)
 
@@ -102,7 +102,7 @@ def test_a_plain_start_is_pytorchs_own():
 def test_a_careful_rnn_begins_orthogonal():
     own = build(NETWORKS["rnn"], lag=200, lstm_hidden=4, seed=3)
     torch.manual_seed(3)
-    theirs = Forecaster(own.architecture)
+    theirs = RecurrentNetwork(own.architecture)
     initialise(theirs)
     R = own.recurrent.get_parameter("weight_hh_l0").detach()
     torch.testing.assert_close(R, theirs.recurrent.get_parameter("weight_hh_l0").detach())
@@ -112,22 +112,22 @@ def test_a_careful_rnn_begins_orthogonal():
 def test_training_solves_an_easy_problem_and_stops():
     settings = Settings(lstm_hidden=8, updates=400, check_every=20, validation=200)
     network = NETWORKS["lstm"]
-    forecaster = build(network, lag=4, lstm_hidden=8, seed=0)
-    trained = train(forecaster, BIT, 4, settings, rate=network.rate, seed=0)
+    untrained = build(network, lag=4, lstm_hidden=8, seed=0)
+    trained = train(untrained, BIT, 4, settings, rate=network.rate, seed=0)
     unseen = draw(BIT, 4, 500)
-    assert BIT.score(answer(trained.forecaster, unseen.x), unseen.y) >= 0.99
+    assert BIT.score(answer(trained.network, unseen.x), unseen.y) >= 0.99
     assert trained.best_update == trained.updates < 400
 
 
 def test_the_best_network_is_kept_not_the_last():
     """With steps far too large the score of a later check is worse."""
     settings = Settings(lstm_hidden=8, updates=100, check_every=5, validation=200, clip=100)
-    forecaster = build(NETWORKS["lstm-plain"], lag=6, lstm_hidden=8, seed=0)
-    trained = train(forecaster, ADDING, 6, settings, rate=1.0, seed=0)
+    network = build(NETWORKS["lstm-plain"], lag=6, lstm_hidden=8, seed=0)
+    trained = train(network, ADDING, 6, settings, rate=1.0, seed=0)
     assert trained.updates == 100
     unseen = draw(ADDING, 6, 500)
     best, last = (
-        ADDING.score(answer(some, unseen.x), unseen.y) for some in (trained.forecaster, forecaster)
+        ADDING.score(answer(some, unseen.x), unseen.y) for some in (trained.network, network)
     )
     assert trained.best_update < 100
     assert best < last
@@ -173,7 +173,7 @@ def test_a_training_can_be_repeated(tmp_path):
     x, _ = tensors(draw(ADDING, 4, 3))
     with torch.inference_mode():
         torch.testing.assert_close(
-            first.forecaster(one.run)(x)[0], second.forecaster(one.run)(x)[0], rtol=0, atol=0
+            first.network(one.run)(x)[0], second.network(one.run)(x)[0], rtol=0, atol=0
         )
 
 

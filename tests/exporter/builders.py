@@ -10,14 +10,15 @@ import torch
 from carousel_exporter import conversion
 from carousel_exporter.conversion import Labels
 from carousel_exporter.data import Series
-from carousel_exporter.network import Architecture, Forecaster, initialise
+from carousel_exporter.initialisation import initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.settings import TrainingSettings
 from carousel_exporter.source import Source
 
 QUICK = TrainingSettings(window=16, batch=4, hidden=8, epochs=6, learning_rate=1e-2, seed=3)
 
 
-def make_forecaster(
+def make_network(
     *,
     features: int = 2,
     hidden: int = 8,
@@ -26,26 +27,26 @@ def make_forecaster(
     targets: tuple[int, ...] | None = None,
     bias: bool = True,
     seed: int = 0,
-) -> Forecaster:
+) -> RecurrentNetwork:
     """An untrained network with noise on its biases and a normalisation that does something."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        forecaster = Forecaster(
+        network = RecurrentNetwork(
             Architecture(features, hidden, layers, outputs, targets, bias=bias, head_bias=bias)
         )
-        initialise(forecaster)
-        for name, parameter in forecaster.named_parameters():
+        initialise(network)
+        for name, parameter in network.named_parameters():
             if "bias" in name:
                 parameter.add_(0.3 * torch.randn_like(parameter))
-        forecaster.input_mean.normal_()
-        forecaster.input_scale.uniform_(0.5, 2.0)
-        forecaster.output_mean.normal_()
-        forecaster.output_scale.uniform_(0.5, 2.0)
-    return forecaster.eval()
+        network.input_mean.normal_()
+        network.input_scale.uniform_(0.5, 2.0)
+        network.output_mean.normal_()
+        network.output_scale.uniform_(0.5, 2.0)
+    return network.eval()
 
 
-def make_model(path: Path, forecaster: Forecaster) -> Path:
-    conversion.convert(Source(forecaster), path, Labels(path.stem))
+def make_model(path: Path, network: RecurrentNetwork) -> Path:
+    conversion.convert(Source(network), path, Labels(path.stem))
     return path
 
 

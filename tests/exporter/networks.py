@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from carousel_exporter.driving import random_cuts
 from carousel_exporter.manifest import load_model, read_manifest
 from carousel_exporter.runner import Runner
-from carousel_exporter.verification import random_cuts
 
 WORDS = 30
 

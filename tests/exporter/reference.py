@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 
 
 def sigmoid(a: np.ndarray) -> np.ndarray:
@@ -24,10 +24,10 @@ def lstm_layer(x: np.ndarray, W: np.ndarray, R: np.ndarray, b: np.ndarray) -> np
     return np.stack(answers)
 
 
-def forecast(forecaster: Forecaster, x: np.ndarray) -> np.ndarray:
+def forecast(network: RecurrentNetwork, x: np.ndarray) -> np.ndarray:
     """A whole network over one sequence in plain units: (T, F) to (T, O)."""
-    w = {name: t.double().numpy() for name, t in forecaster.state_dict().items()}
-    a = forecaster.architecture
+    w = {name: t.double().numpy() for name, t in network.state_dict().items()}
+    a = network.architecture
     signal = x
     if a.targets is not None:
         signal = np.diff(x, axis=0, prepend=x[:1])

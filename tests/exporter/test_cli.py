@@ -12,7 +12,7 @@ from carousel_exporter import checkpoint
 from carousel_exporter.cli import main
 
 from . import mutants
-from .builders import make_forecaster, make_model, make_series, write_csv
+from .builders import make_model, make_network, make_series, write_csv
 
 COMMANDS = ["train", "convert", "verify", "inspect"]
 QUICK = ["--window", "16", "--batch", "4", "--hidden", "8", "--epochs", "4", "--lr", "0.01"]
@@ -38,7 +38,7 @@ def test_training_to_serving_in_three_commands(trained, tmp_path, capsys):
     kept = checkpoint.load(trained / "a.pt")
     assert kept.features == ("a", "b")
     assert kept.targets == ("a",)
-    assert kept.forecaster.architecture.targets == (0,)
+    assert kept.network.architecture.targets == (0,)
     assert kept.facts["data"] == "s.csv"
     assert (trained / "a.png").read_bytes().startswith(b"\x89PNG")
     model = tmp_path / "a" / "1" / "model.onnx"
@@ -79,7 +79,7 @@ def test_the_table_has_each_forecast_and_the_unit(tmp_path, capsys):
         "seasonal naive",
     ):
         assert words in shown, words
-    assert checkpoint.load(out).forecaster.architecture.targets is None
+    assert checkpoint.load(out).network.architecture.targets is None
 
 
 def test_the_same_seed_makes_the_same_files(trained, tmp_path):
@@ -105,8 +105,8 @@ def test_several_targets_are_forecast_at_once(tmp_path, capsys):
 
 
 def test_a_wrong_model_file_exits_with_1(tmp_path, capsys):
-    forecaster = make_forecaster()
-    mutant = mutants.mutate(make_model(tmp_path / "m.onnx", forecaster), mutants.leak_rows)
+    network = make_network()
+    mutant = mutants.mutate(make_model(tmp_path / "m.onnx", network), mutants.leak_rows)
     assert main(["verify", str(mutant)]) == 1
     printed = capsys.readouterr()
     assert "differs" in printed.out
@@ -140,6 +140,18 @@ def test_networks_of_others_are_converted_with_a_map(tmp_path, capsys):
         (["train", "--data", "{csv}", "--target", "a", "--dropout", "0.5"], "no between"),
         (["train", "--data", "{csv}", "--target", "a", "--season", "999"], "season"),
         (["train", "--data", "{csv}", "--target", "a", "--threads", "0"], "--threads"),
+        (["train", "--data", "{csv}", "--target", "a", "--threads", "999999"], "1 to 256, not 9"),
+        (["train", "--data", "{csv}", "--target", "a", "--out", ""], "--out must name a file"),
+        (["train", "--data", "{csv}", "--target", "a", "--tensorboard", "{csv}"], "is a file"),
+        (
+            ["train", "--data", "{csv}", "--target", "a", "--hidden", "200000"],
+            "536,870,911 at most",
+        ),
+        (["train", "--data", "{csv}", "--target", "a", "--layers", "99999999"], "fewer --layers"),
+        (["train", "--data", "{folder}", "--target", "a"], "can't be read: Is a directory"),
+        (["convert", "{pt}", "--out", "{pt}"], "is the file to be converted"),
+        (["convert", "{pt}", "--name", "\udcff", "--out", "x.onnx"], "is no text in UTF-8"),
+        (["adopt", "{pt}", "--out", "x.onnx"], "is a checkpoint of `carousel-export train`"),
         (["train", "--data", "{csv}", "--target", "a", "--seed", "-1"], "seed must be"),
         (["convert", "{pt}", "--columns", "a,a"], "--columns names 'a' twice"),
         (["convert", "{pt}", "--out", "{folder}"], "it is a folder"),
@@ -150,9 +162,9 @@ def test_networks_of_others_are_converted_with_a_map(tmp_path, capsys):
         (["convert", "{pt}", "--mean", "1,x"], "--mean takes numbers"),
         (["convert", "{pt}", "--horizon", "9"], "3 steps ahead"),
         (["verify", "gone.onnx"], "There is no file gone.onnx."),
-        (["verify", "{csv}"], "can't be read as an ONNX file"),
+        (["verify", "{csv}"], "is not an ONNX file"),
         (["verify", "gone.onnx", "--map", "a=b"], "--against"),
-        (["inspect", "{csv}"], "can't be read as an ONNX file"),
+        (["inspect", "{csv}"], "is not an ONNX file"),
     ],
 )
 def test_errors_are_sentences(trained, capsys, arguments, words):
@@ -246,3 +258,53 @@ def test_ctrl_c_keeps_the_best_network_and_shows_the_table(tmp_path):
     assert "persistence" in shown
     assert checkpoint.load(out).facts["best_epoch"] >= 1
     assert (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), "memory"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "no text in UTF-8"),
+    ],
+)
+def test_what_may_come_from_anywhere_is_a_sentence(monkeypatch, capsys, error, words):
+    def fail(_path):
+        raise error
+
+    monkeypatch.setattr("carousel_exporter.commands.inspect.read", fail)
+    assert main(["inspect", "m.onnx"]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_our_own_faults_are_not_hidden(monkeypatch):
+    def fail(_path):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("carousel_exporter.commands.inspect.read", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["inspect", "m.onnx"])
+
+
+def test_a_program_is_not_written_over(tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text("Net = None\n")
+    assert main(["convert", f"{path}:Net", "--out", str(path)]) == 1
+    assert "net.py is the file to be converted: give --out another name" in capsys.readouterr().err
+    assert path.read_text() == "Net = None\n"
+
+
+def test_progress_that_could_not_be_saved_is_told_before_training(trained, tmp_path, capsys):
+    train = ["train", "--data", str(trained / "s.csv"), "--target", "a", *QUICK]
+    out = tmp_path / "x.pt"
+    out.with_name("x.pt.resume").mkdir()
+    assert main([*train, "--out", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "x.pt.resume can't be written: it is a folder" in told
+    assert not out.exists()
+    picture = ["--plot", str(tmp_path / "y.pt.resume")]
+    assert main([*train, "--out", str(tmp_path / "y.pt"), *picture]) == 1
+    assert "--plot and the progress of --out are both" in capsys.readouterr().err

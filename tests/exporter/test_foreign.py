@@ -76,7 +76,7 @@ def test_a_batch_first_network_of_others_answers_alike(tmp_path, suffix, bias):
 def test_keys_are_found_whatever_they_are_under(tmp_path, theirs, wrapped, renames):
     path = tmp_path / "theirs.pt"
     torch.save(wrapped(dict(theirs.state_dict())), path)
-    found = read_source(path, renames).forecaster
+    found = read_source(path, renames).network
     assert found.architecture.layers == 2
     assert torch.equal(found.head.weight, theirs.fc.weight)
     assert torch.equal(found.lstm.weight_hh_l1, theirs.rnn.weight_hh_l1)
@@ -86,7 +86,7 @@ def test_a_bare_lstm_in_half_precision_is_read_as_float32(tmp_path):
     lstm = nn.LSTM(3, 4).half()
     path = tmp_path / "bare.pt"
     torch.save(lstm.state_dict(), path)
-    found = read_source(path).forecaster
+    found = read_source(path).network
     assert found.architecture.outputs == 0
     assert found.lstm.weight_ih_l0.dtype == torch.float32
     assert torch.equal(found.lstm.weight_ih_l0, lstm.weight_ih_l0.float())

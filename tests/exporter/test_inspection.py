@@ -10,19 +10,19 @@ from carousel_exporter import costs
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.inspection import inspect
 
-from .builders import make_forecaster, make_model
+from .builders import make_model, make_network
 from .mutants import rigid_model, step_model
 
 
 def test_figures_are_those_of_the_equations(tmp_path):
     F, H, O = 3, 16, 2  # noqa: E741
-    forecaster = make_forecaster(features=F, hidden=H, layers=2, outputs=O)
-    found = inspect(make_model(tmp_path / "m.onnx", forecaster))
+    network = make_network(features=F, hidden=H, layers=2, outputs=O)
+    found = inspect(make_model(tmp_path / "m.onnx", network))
     assert found.multiply_adds == 4 * H * (F + H) + 4 * H * (H + H) + H * O
     assert found.flops == 2 * found.multiply_adds
     assert found.state_bytes == 4 * (H + H) * 2
     scaling = 2 * F + 2 * O
-    assert found.parameters == sum(p.numel() for p in forecaster.parameters()) + scaling
+    assert found.parameters == sum(p.numel() for p in network.parameters()) + scaling
     assert found.opset == 17
     assert found.operators["LSTM"] == 2
     assert found.file_bytes == (tmp_path / "m.onnx").stat().st_size
@@ -78,10 +78,45 @@ def test_a_damaged_manifest_is_said_to_be(tmp_path):
         inspect(path)
 
 
+@pytest.mark.parametrize("byte", [b"\xff", b"\x01"])
+def test_a_manifest_with_a_changed_byte_is_one_sentence(tmp_path, byte):
+    path = rigid_model(tmp_path / "r.onnx")
+    content = path.read_bytes()
+    assert content.count(b'"dtype"')
+    path.write_bytes(content.replace(b'"dtype"', b'"dt' + byte + b'pe"'))
+    with pytest.raises(
+        ModelFileError, match=r"manifest of .*r\.onnx (is damaged|can't be read)"
+    ) as e:
+        inspect(path)
+    assert "\n" not in str(e.value)
+
+
+def test_weights_that_do_not_fit_their_shape_are_told(tmp_path):
+    path = make_model(tmp_path / "m.onnx", make_network())
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] += 1
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match=r"m\.onnx is damaged: .*size"):
+        inspect(path)
+
+
+def test_weights_that_did_not_come_along_are_told(tmp_path):
+    path = make_model(tmp_path / "m.onnx", make_network())
+    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(onnx.load(path), path, **outside)
+    inspect(path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelFileError, match=r"m\.onnx keeps its weights in a file beside it"):
+        inspect(path)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\xff\xff not onnx")
-    with pytest.raises(ModelFileError, match="can't be read as an ONNX file"):
+    with pytest.raises(ModelFileError, match=r"is not an ONNX file.*begins with '.* not onnx'"):
+        inspect(path)
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="is empty, and a model file"):
         inspect(path)
     with pytest.raises(ModelFileError, match="no file"):
         inspect(tmp_path / "gone.onnx")

@@ -14,9 +14,10 @@ from carousel_exporter import cells, checkpoint
 from carousel_exporter.cli import main
 from carousel_exporter.conversion import Labels, convert
 from carousel_exporter.errors import CheckpointError, SettingsError, VerificationError
+from carousel_exporter.initialisation import initialise
 from carousel_exporter.inspection import inspect
 from carousel_exporter.manifest import load_model, read_manifest
-from carousel_exporter.network import Architecture, Forecaster, initialise
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.source import Scaling, read_source
 
 from .builders import make_series, write_csv
@@ -216,9 +217,9 @@ def test_plain_rnns_on_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(("cell", "kept"), [("gru", slice(8, 16)), ("rnn", slice(0, 0))])
 def test_other_cells_begin_with_a_long_memory(cell, kept):
     """PyTorch's gates are r, z, n; where z is open, h stays."""
-    forecaster = Forecaster(Architecture(features=3, hidden=8, layers=2, outputs=1, cell=cell))
-    initialise(forecaster)
-    for name, weight in forecaster.recurrent.named_parameters():
+    network = RecurrentNetwork(Architecture(features=3, hidden=8, layers=2, outputs=1, cell=cell))
+    initialise(network)
+    for name, weight in network.recurrent.named_parameters():
         if name.startswith("weight_hh"):
             for gate in weight.detach().split(8):
                 torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
@@ -237,7 +238,7 @@ def test_other_cells_are_trained_and_converted(tmp_path, capsys, cell):
     assert main([*train, "--out", str(out)]) == 0
     assert f"{cell.upper()}'s MAE is" in " ".join(capsys.readouterr().out.split())
     kept = checkpoint.load(out)
-    assert kept.forecaster.architecture.cell == kept.facts["cell"] == cell
+    assert kept.network.architecture.cell == kept.facts["cell"] == cell
     assert main(["convert", str(out), "--out", str(path)]) == 0
     assert main(["verify", str(path), "--against", str(out), "--data", str(series)]) == 0
     capsys.readouterr()

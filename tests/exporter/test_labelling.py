@@ -39,7 +39,7 @@ def sequences(*labels: list[int], classes=("a", "b")) -> Sequences:
 def test_it_learns_and_tells_earlier_than_at_the_end(gestures):
     task = make_label_task(gestures)
     result = train(LabelLesson(task), QUICK)
-    answers = answer_sequences(result.best.forecaster, task.test)
+    answers = answer_sequences(result.best.network, task.test)
     found = judge_answers(answers, task.test, task.train)
     assert found.last == 1.0
     assert found.majority < 0.5
@@ -58,7 +58,7 @@ def test_labels_a_step_are_learnt_a_step():
     data = Sequences(("x",), ("differ", "same"), values, labels, names, {"x": 0})
     assert data.is_labelled_by_step
     task = make_label_task(data)
-    network = train(LabelLesson(task), QUICK).best.forecaster
+    network = train(LabelLesson(task), QUICK).best.network
     found = judge_answers(answer_sequences(network, task.test), task.test, task.train)
     assert found.steps > 0.99
 
@@ -117,6 +117,30 @@ def test_a_class_without_sequences_is_named():
     data = sequences(*[[0, 0]] * 8)
     with pytest.raises(SettingsError, match="no sequence with the label 'b'"):
         make_label_task(data, validation=0.3, test_fraction=0.3)
+
+
+def test_one_class_is_nothing_to_tell_apart(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("id,a,kind\n" + "".join(f"{n},{n},slow\n" for n in range(20)))
+    data = read_sequences(path, sequence="id", label="kind")
+    with pytest.raises(SettingsError, match="have 1 class, 'slow', and there must be 2 at least"):
+        make_label_task(data)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "words"),
+    [
+        ({"validation": 5}, "validation and test parts must be above 0 .* not 5 and 0.15"),
+        ({"validation": 0}, "not 0 and 0.15"),
+        ({"test_fraction": float("nan")}, "not 0.15 and nan"),
+        ({"validation": 0.6, "test_fraction": 0.5}, "leave room for training"),
+        ({"test": True, "validation": 1}, "The validation part must be above 0 .* not 1 of"),
+    ],
+)
+def test_parts_that_are_no_parts_are_refused(gestures, fractions, words):
+    test = gestures if fractions.pop("test", False) else None
+    with pytest.raises(SettingsError, match=words):
+        make_label_task(gestures, test, **fractions)
 
 
 def test_too_few_sequences_are_refused():

@@ -7,7 +7,8 @@ import torch
 
 from carousel_exporter import conversion
 from carousel_exporter.conversion import Labels
-from carousel_exporter.network import Architecture, Forecaster, initialise, remember
+from carousel_exporter.initialisation import initialise, remember
+from carousel_exporter.network import Architecture, RecurrentNetwork
 from carousel_exporter.recurrence import run_layers
 from carousel_exporter.source import Source
 
@@ -15,9 +16,9 @@ KINDS = ["lstm", "gru", "rnn"]
 SIZES = Architecture(features=3, hidden=8, layers=2, outputs=2)
 
 
-def make(**changed) -> Forecaster:
+def make(**changed) -> RecurrentNetwork:
     torch.manual_seed(0)
-    network = Forecaster(dataclasses.replace(SIZES, **changed))
+    network = RecurrentNetwork(dataclasses.replace(SIZES, **changed))
     initialise(network)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -63,7 +64,7 @@ def test_hidden_units_are_dropped_alike_at_every_step():
 def test_nothing_is_dropped_outside_of_training():
     network = make(recurrent_dropout=0.9)
     x = torch.randn(5, 2, 3)
-    plain = Forecaster(SIZES)
+    plain = RecurrentNetwork(SIZES)
     plain.load_state_dict(network.state_dict())
     torch.testing.assert_close(network.eval()(x)[0], plain.eval()(x)[0])
     assert not torch.allclose(network.train()(x)[0], plain(x)[0])

@@ -8,12 +8,13 @@ import torch
 from carousel_exporter import resuming
 from carousel_exporter.corpus import make_corpus
 from carousel_exporter.errors import CheckpointError, SettingsError
+from carousel_exporter.filekinds import PROGRESS_KEY
+from carousel_exporter.forecast_task import make_forecast_task
 from carousel_exporter.forecasting import ForecastLesson
 from carousel_exporter.labelling import LabelLesson, make_label_task
 from carousel_exporter.language import TextLesson
 from carousel_exporter.sequences import read_sequences
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.task import make_task
 from carousel_exporter.training import Trainer
 
 from .builders import make_series
@@ -29,7 +30,7 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(params=["forecast", "classify", "text"])
 def lesson(request, tmp_path):
     if request.param == "forecast":
-        return ForecastLesson(make_task(make_series(), targets=["a"], horizon=3))
+        return ForecastLesson(make_forecast_task(make_series(), targets=["a"], horizon=3))
     if request.param == "classify":
         path = write_gestures(tmp_path / "g.csv")
         return LabelLesson(make_label_task(read_sequences(path, sequence="id", label="kind")))
@@ -71,8 +72,8 @@ def test_the_weights_are_the_same(lesson, tmp_path, after):
         whole.result.best.epoch,
         whole.result.best.loss,
     )
-    assert same(result.best.forecaster, whole.result.best.forecaster)
-    assert not result.best.forecaster.training
+    assert same(result.best.network, whole.result.best.network)
+    assert not result.best.network.training
     last, expected = resumed.state(), whole.state()
     assert all(torch.equal(last["network"][k], expected["network"][k]) for k in last["network"])
     assert torch.equal(last["generator"], expected["generator"])
@@ -108,6 +109,9 @@ def test_files_that_are_none_are_refused(tmp_path):
     torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(CheckpointError, match="not what an interrupted"):
         resuming.load_progress(trainer, {}, path)
-    torch.save({resuming.FORMAT_KEY: 1, "identity": {}, "trainer": {"best": {}}}, path)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    torch.save({PROGRESS_KEY: 1, "identity": {}}, path)
+    with pytest.raises(CheckpointError, match="has format 1, and this version resumes format 2"):
+        resuming.load_progress(trainer, {}, path)
+    torch.save({PROGRESS_KEY: resuming.FORMAT, "identity": {}, "trainer": {"best": {}}}, path)
+    with pytest.raises(CheckpointError, match=r"is damaged: the weights .* were expected"):
         resuming.load_progress(trainer, {}, path)

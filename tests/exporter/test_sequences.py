@@ -46,6 +46,16 @@ def test_gaps_take_the_value_before_in_their_own_sequence(file):
     assert found.filled == {"a": 0, "b": 1}
 
 
+def test_a_row_of_no_sequence_is_refused(file):
+    with pytest.raises(DataError, match=r"Line 3 of .*: the sequence, 'id', is missing"):
+        read_sequences(file(CSV.replace("y,5", ",5")), sequence="id", label="who")
+
+
+def test_sequences_and_labels_are_two_columns(file):
+    with pytest.raises(DataError, match="--sequence and --label are both 'who'"):
+        read_sequences(file(CSV), sequence="who", label="who")
+
+
 def test_labels_may_change_on_the_way(file):
     found = read_sequences(file("id,a,who\nx,1,10\nx,2,9\n"), sequence="id", label="who")
     assert found.classes == ("9", "10")  # numbers by value

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from carousel.v1 import manifest_pb2
 from carousel_exporter import checkpoint
@@ -175,8 +176,83 @@ def test_other_settings_are_not_resumed(text, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     words = refusal(capsys, *text, *SMALL, *out, "--resume", "--seed", "4")
     assert "is of a run with seed 0, and this one has 4" in words
+    words = refusal(capsys, *text, *SMALL, *out, "--resume", "--test", "0.2")
+    assert "is of a run with test 0.1, and this one has 0.2" in words
     write_text(tmp_path / "t.txt", TEXT + "more")
-    assert "is of a run with data_sha256" in refusal(capsys, *text, *SMALL, *out, "--resume")
+    assert "is of a run with data sha256" in refusal(capsys, *text, *SMALL, *out, "--resume")
+
+
+@pytest.fixture
+def cut(tmp_path, monkeypatch):
+    """A forecast in ppm that is interrupted after three epochs, and where its progress lies."""
+    series = write_csv(tmp_path / "s.csv", make_series(200))
+    train = ["train", "--data", str(series), "--target", "a", "--window", "16", "--hidden", "8"]
+    train += ["--unit", "ppm", "--out", str(tmp_path / "f.pt")]
+
+    def interrupt(_self, epoch):
+        if epoch.number == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("carousel_exporter.commands.run.SAVE_EVERY", 0.0)
+        patch.setattr(Log, "write", interrupt)
+        assert main([*train, "--epochs", "5"]) == 130
+    return train, tmp_path / "f.pt.resume"
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["--unit", "ppb"], "with unit ppm, and this one has ppb: resume with the same"),
+        (["--unit", ""], "with unit ppm, and this one has none"),
+        (["--horizon", "2"], "with horizon 1, and this one has 2"),
+        (["--target", "b"], "with target a, and this one has a,b"),
+        (["--features", "a"], "with features none, and this one has a"),
+        (["--levels"], "with changes none, and this one has False"),
+        (["--lr", "0.1"], "with learning rate 0.003, and this one has 0.1"),
+        (["--epochs", "2"], "There is nothing left to train: {progress} has 3 epochs done, and "
+                            "--epochs is 2; ask for more than 3"),
+    ],
+)  # fmt: skip
+def test_what_would_make_another_result_is_not_resumed(cut, other, words, capsys):
+    train, progress = cut
+    capsys.readouterr()
+    before = progress.with_suffix("").read_bytes()
+    error = refusal(capsys, *train, "--resume", *other)
+    assert words.format(progress=progress) in error
+    assert progress.with_suffix("").read_bytes() == before
+    assert progress.exists()
+
+
+def test_what_makes_no_other_result_may_change(cut, tmp_path, capsys):
+    train, _ = cut
+    picture = tmp_path / "new" / "folder" / "x.png"
+    threads = torch.get_num_threads()
+    try:
+        others = ["--threads", "2", "--season", "7", "--plot", str(picture), "--epochs", "6"]
+        assert main([*train, "--resume", *others]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert "ended after 6 epochs" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")  # its folders are made
+
+
+def test_a_run_with_nothing_left_is_ended_with_what_it_has(cut, capsys):
+    train, progress = cut
+    assert main([*train, "--resume", "--epochs", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "resumed after epoch 3: there is nothing left to train" in shown
+    assert "ended after 3 epochs" in shown
+    assert not progress.exists()
+
+
+def test_damaged_progress_is_refused_in_our_words(cut, capsys):
+    train, progress = cut
+    content = progress.read_bytes()
+    progress.write_bytes(content[: len(content) // 2])
+    error = refusal(capsys, *train, "--resume")
+    assert f"{progress} can't be read: a whole file of torch.save was expected" in error
+    assert "PytorchStreamReader" not in error
 
 
 def test_without_an_interrupted_run_there_is_nothing_to_resume(text, tmp_path, capsys):

@@ -122,7 +122,7 @@ def test_it_learns_to_go_on_with_a_text():
     lesson = TextLesson(corpus)
     result = train(lesson, QUICK)
     assert result.best.loss < 0.3 * result.epochs[0].validation_loss
-    score = score_text(result.best.forecaster, corpus, warm_up=100)
+    score = score_text(result.best.network, corpus, warm_up=100)
     assert score.network < 1.0
     assert score.characters == corpus.split.test - corpus.split.validation - 1
 

@@ -7,19 +7,19 @@ import torch
 
 from carousel_exporter.data import Series
 from carousel_exporter.errors import SettingsError
-from carousel_exporter.evaluation import evaluate
-from carousel_exporter.forecasting import ForecastLesson
+from carousel_exporter.forecast_evaluation import evaluate_forecast
+from carousel_exporter.forecast_task import make_forecast_task, part_of_samples
+from carousel_exporter.forecasting import ForecastLesson, forecast
 from carousel_exporter.lesson import cut_streams
 from carousel_exporter.settings import TrainingSettings
-from carousel_exporter.task import make_task, part_of_samples
-from carousel_exporter.training import forecast, predict, train
+from carousel_exporter.training import predict, train
 
 from .builders import QUICK, make_series
 
 
 @pytest.fixture(scope="module")
 def task():
-    return make_task(make_series(), targets=["a"], features=["a"], horizon=3)
+    return make_forecast_task(make_series(), targets=["a"], features=["a"], horizon=3)
 
 
 def same(one, other):
@@ -31,7 +31,7 @@ def test_training_improves_on_its_start_and_beats_the_baselines(task):
     settings = dataclasses.replace(QUICK, epochs=40, hidden=16)
     result = train(ForecastLesson(task), settings)
     assert result.best.loss < 0.2 * result.epochs[0].validation_loss
-    scores = evaluate(result.best.forecaster, task, season=20).scores
+    scores = evaluate_forecast(result.best.network, task, season=20).scores
     assert scores["LSTM"].mae[0] < 0.5 * scores["persistence"].mae[0]
     assert scores["LSTM"].mae[0] < scores["seasonal naive"].mae[0]
 
@@ -39,9 +39,9 @@ def test_training_improves_on_its_start_and_beats_the_baselines(task):
 def test_levels_can_be_learnt_too():
     series = make_series()
     flat = Series(("a",), series.select(["a"]) - 0.02 * np.arange(400)[:, None], (), 0, {"a": 0})
-    task = make_task(flat, targets=["a"], horizon=3, in_changes=False)
+    task = make_forecast_task(flat, targets=["a"], horizon=3, in_changes=False)
     result = train(ForecastLesson(task), dataclasses.replace(QUICK, epochs=40, hidden=16))
-    scores = evaluate(result.best.forecaster, task).scores
+    scores = evaluate_forecast(result.best.network, task).scores
     assert scores["LSTM"].mae[0] < 0.5 * scores["persistence"].mae[0]
 
 
@@ -49,9 +49,9 @@ def test_the_same_seed_gives_the_same_network_and_another_another(task):
     settings = dataclasses.replace(QUICK, epochs=2, layers=2, dropout=0.3)
     one, two = train(ForecastLesson(task), settings), train(ForecastLesson(task), settings)
     assert one.epochs == two.epochs
-    assert same(one.best.forecaster, two.best.forecaster)
+    assert same(one.best.network, two.best.network)
     other = train(ForecastLesson(task), dataclasses.replace(settings, seed=9))
-    assert not same(one.best.forecaster, other.best.forecaster)
+    assert not same(one.best.network, other.best.network)
 
 
 def test_training_leaves_the_callers_generator_alone(task):
@@ -66,8 +66,8 @@ def test_the_held_out_part_is_not_trained_on(task):
     values[task.split.validation :] = -1e3
     changed = dataclasses.replace(task, inputs=values, truth=values)
     assert same(
-        train(ForecastLesson(task), QUICK).best.forecaster,
-        train(ForecastLesson(changed), QUICK).best.forecaster,
+        train(ForecastLesson(task), QUICK).best.network,
+        train(ForecastLesson(changed), QUICK).best.network,
     )
 
 
@@ -87,7 +87,7 @@ def test_an_interrupt_keeps_the_best_network_so_far(task):
     assert result.best is kept[-1]
     assert result.best.loss == min(epoch.validation_loss for epoch in whole.epochs[:4])
     validation = part_of_samples(task, "validation")
-    answers = forecast(result.best.forecaster, task)[validation]
+    answers = forecast(result.best.network, task)[validation]
     assert np.isfinite(answers).all()
 
 
@@ -180,4 +180,4 @@ def test_settings_that_make_no_sense_are_refused(wrong, words):
 
 def test_a_season_longer_than_the_history_is_refused(task):
     with pytest.raises(SettingsError, match="not 399"):
-        evaluate(ForecastLesson(task).build(QUICK), task, season=399)
+        evaluate_forecast(ForecastLesson(task).build(QUICK), task, season=399)

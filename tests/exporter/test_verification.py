@@ -2,23 +2,25 @@ import numpy as np
 import onnx
 import pytest
 
+from carousel_exporter.driving import random_cuts
+from carousel_exporter.equality import TOLERANCE, compare, difference
 from carousel_exporter.errors import ModelFileError, SettingsError
 from carousel_exporter.manifest import load_model, read_manifest
 from carousel_exporter.samples import random_rows, real_rows
-from carousel_exporter.verification import TOLERANCE, compare, difference, random_cuts, verify
+from carousel_exporter.verification import verify
 
 from . import mutants
-from .builders import make_forecaster, make_model, make_series, write_csv
+from .builders import make_model, make_network, make_series, write_csv
 
 
 @pytest.fixture(scope="module")
-def forecaster():
-    return make_forecaster(features=2, hidden=8, targets=(0,))
+def network():
+    return make_network(features=2, hidden=8, targets=(0,))
 
 
 @pytest.fixture
-def model(forecaster, tmp_path):
-    return make_model(tmp_path / "m.onnx", forecaster)
+def model(network, tmp_path):
+    return make_model(tmp_path / "m.onnx", network)
 
 
 def failures(report):
@@ -29,8 +31,8 @@ BATCHED = {"all rows in one batch", "ragged batches, random order"}
 CUT = {"one step at a time", "random chunks"}
 
 
-def test_a_right_file_passes(model, forecaster):
-    report = verify(model, against=forecaster)
+def test_a_right_file_passes(model, network):
+    report = verify(model, against=network)
     assert report.passed
     assert not report.notes
     assert len(report.checks) == 5
@@ -54,10 +56,10 @@ def test_each_fault_is_caught_without_pytorch(model, fault, caught_by):
     assert report.failure()
 
 
-def test_permuted_gates_are_caught_against_pytorch_alone(model, forecaster):
+def test_permuted_gates_are_caught_against_pytorch_alone(model, network):
     mutant = mutants.mutate(model, mutants.permute_gates)
     assert verify(mutant).passed  # it is a sound network, but not the one that was trained
-    assert failures(verify(mutant, against=forecaster)) == {"PyTorch"}
+    assert failures(verify(mutant, against=network)) == {"PyTorch"}
 
 
 def test_numbers_that_are_not_finite_fail_wherever_they_are(model):
@@ -214,7 +216,7 @@ def test_a_manifest_that_does_not_fit_is_refused(model, change, words):
 
 def test_another_network_is_told_apart(model):
     with pytest.raises(ModelFileError, match="another network"):
-        verify(model, against=make_forecaster(features=3))
+        verify(model, against=make_network(features=3))
 
 
 def test_a_single_row_proves_no_batching(model):

@@ -14,8 +14,8 @@ from carousel_exporter.adoption.reading import Original, read
 from carousel_exporter.adoption.report import AdoptionReport, Proposal
 from carousel_exporter.adoption.serving import Served, Workshop
 from carousel_exporter.adoption.wiring import final_wiring
-from carousel_exporter.errors import ExporterError, SettingsError
-from carousel_exporter.files import check_writable, replacing
+from carousel_exporter.errors import ExporterError
+from carousel_exporter.files import check_other, check_writable, replacing
 
 Confirm = Callable[[Proposal], bool]
 Say = Callable[[str], None]
@@ -35,8 +35,7 @@ def adopt(
     ExporterError, with nothing written, where the file can't be served or can't be proved.
     """
     check_writable(out)
-    if out.exists() and path.exists() and out.samefile(path):
-        raise SettingsError(f"{out} is the file to be adopted: give --out another name.")
+    check_other(out, path, "adopted")
     say("reading")
     original = read(path)
     case = prepare(original, options)

@@ -11,11 +11,11 @@ import numpy as np
 
 from carousel.v1 import manifest_pb2
 from carousel_exporter.adoption import extremes
+from carousel_exporter.equality import Difference, difference
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.manifest import TensorStatistics
 from carousel_exporter.runner import Arrays, Runner
 from carousel_exporter.samples import random_rows
-from carousel_exporter.verification import Difference, difference
 from carousel_exporter.wording import tiny
 
 #: Numbers of rows that are tried; what works for these works for all, short of spite.

@@ -23,8 +23,8 @@ from carousel_exporter.adoption.pairing import (
 )
 from carousel_exporter.adoption.stated import check_against_rivals, check_complete, match_stated
 from carousel_exporter.adoption.trials import Arrays, Trial, TrialError
+from carousel_exporter.equality import Difference
 from carousel_exporter.errors import ModelFileError
-from carousel_exporter.verification import Difference
 
 #: Sets of pairs that are tried by running.
 _MOST_SETS: Final = 60

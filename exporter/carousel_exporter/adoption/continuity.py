@@ -17,7 +17,7 @@ import onnx
 from carousel_exporter.adoption.evidence import RECURRENT, moved_from
 from carousel_exporter.adoption.machine import Machine, Wiring
 from carousel_exporter.adoption.trials import Arrays, Trial, exposing
-from carousel_exporter.verification import Difference, difference
+from carousel_exporter.equality import Difference, difference
 
 #: Places of X, and of the initial h and c, among an operator's inputs.
 _X: Final = 0

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from carousel_exporter.adoption.trials import Arrays
-from carousel_exporter.verification import Difference
+from carousel_exporter.equality import Difference
 
 #: What steps or rows are multiplied by, one after the other: neighbours are far apart.
 SCALES: Final = (1.0, 1000.0, 0.01, 30.0, 1.0, 0.1, 300.0)

@@ -15,7 +15,7 @@ from carousel_exporter.adoption.influence import Influence
 from carousel_exporter.adoption.layouts import Layout
 from carousel_exporter.adoption.machine import Machine, Wiring, joined
 from carousel_exporter.adoption.trials import Arrays
-from carousel_exporter.verification import Difference, difference
+from carousel_exporter.equality import Difference, difference
 
 #: A sequence, and the chunks that it is cut into: lengths that differ, a single step among them.
 CUTS: Final = (2, 1, 3)

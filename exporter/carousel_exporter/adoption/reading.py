@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import inliner
 
+from carousel_exporter import filekinds
 from carousel_exporter.adoption.graphs import all_nodes, own_outputs, subgraphs
 from carousel_exporter.errors import ModelFileError
 from carousel_exporter.wording import first_line
@@ -42,9 +43,7 @@ def read(path: Path) -> Original:
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
-        raise ModelFileError(
-            f"{path} is not an ONNX file, or not a whole one: export or download it again."
-        ) from error
+        raise ModelFileError(filekinds.not_onnx(path)) from error
     if not model.graph.node or not model.opset_import:
         raise ModelFileError(
             f"{path} is not an ONNX file, or has no nodes: give the .onnx file itself."

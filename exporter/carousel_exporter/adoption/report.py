@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from carousel.v1 import manifest_pb2
-from carousel_exporter.verification import Check, Report
+from carousel_exporter.equality import Check
+from carousel_exporter.verification import Report
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,12 @@ from carousel_exporter.adoption.machine import Machine, Wiring
 from carousel_exporter.adoption.preparing import Case
 from carousel_exporter.adoption.rebatching import Form, forms
 from carousel_exporter.adoption.trials import Arrays, TrialError
+from carousel_exporter.driving import Session, random_cuts, run_in_chunks
+from carousel_exporter.equality import Check, compare
 from carousel_exporter.errors import ModelFileError, SettingsError, VerificationError
 from carousel_exporter.runner import Runner
 from carousel_exporter.samples import random_rows
-from carousel_exporter.verification import (
-    Check,
-    Report,
-    Session,
-    compare,
-    random_cuts,
-    run_in_chunks,
-    verify,
-)
+from carousel_exporter.verification import Report, verify
 
 #: Sessions and steps that the new file and the original are compared on.
 _ROWS: Final = 3

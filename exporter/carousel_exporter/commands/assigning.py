@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from carousel_exporter.errors import SettingsError
 
 if TYPE_CHECKING:
+    from carousel_exporter.checkpoint import Fact
     from carousel_exporter.commands.run import Assignment
 
 #: What an option is where it isn't given, by task.
@@ -61,6 +62,23 @@ class Data:
     validation: float
     test: float
 
+    def identity(self) -> dict[str, Fact]:
+        """Return what makes another network, or another checkpoint; the same in a resumed run.
+
+        Files are known by their content; a season adds a line to a table and no more.
+        """
+        given = {name: getattr(self, name) for name in _IDENTITY}
+        return {
+            name: ",".join(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+
+_IDENTITY: Final = (
+    "target", "features", "horizon", "changes", "unit", "sequence", "label", "validation", "test",
+)  # fmt: skip
+
 
 def assign(task: str, given: Data, window: int) -> Assignment:
     """Read the data of a task. Raises ExporterError where they can't be used."""
@@ -82,14 +100,14 @@ def check_task(task: str, given: dict[str, Any]) -> None:
 def _forecasting(given: Data, window: int) -> Assignment:  # noqa: ARG001 - only texts ask
     from carousel_exporter.commands.forecast import Forecasting  # noqa: PLC0415 - torch
     from carousel_exporter.data import read_series  # noqa: PLC0415
-    from carousel_exporter.evaluation import check_season  # noqa: PLC0415
-    from carousel_exporter.task import make_task  # noqa: PLC0415
+    from carousel_exporter.forecast_evaluation import check_season  # noqa: PLC0415
+    from carousel_exporter.forecast_task import make_forecast_task  # noqa: PLC0415
 
     if not given.target:
         raise SettingsError("--target must name a column to forecast.")
     wanted = (*given.features, *given.target) if given.features else ()
     series = read_series(given.path, wanted)
-    task = make_task(
+    task = make_forecast_task(
         series,
         targets=given.target,
         features=given.features,

@@ -18,7 +18,7 @@ from carousel_exporter.commands.run import Verdict
 from carousel_exporter.commands.tables import table
 from carousel_exporter.data import Split
 from carousel_exporter.labelling import LabelLesson, LabelTask, answer_sequences
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 from carousel_exporter.plots import accuracy_figure
 from carousel_exporter.source import sha256
 from carousel_exporter.training import TrainingResult
@@ -68,13 +68,13 @@ class Labelling:
         constant = [name for name, is_flat in zip(train.columns, flat, strict=True) if is_flat]
         return lines + filled_lines(train.filled) + constant_lines(constant)
 
-    def checkpoint(self, network: Forecaster, facts: dict[str, Fact]) -> Checkpoint:
+    def checkpoint(self, network: RecurrentNetwork, facts: dict[str, Fact]) -> Checkpoint:
         """Return what is kept of a network."""
         task = self.task
         train = len(task.train.values)
         validation = train + len(task.validation.values)
         return Checkpoint(
-            forecaster=network,
+            network=network,
             features=task.train.columns,
             targets=task.train.classes,
             horizon=0,
@@ -85,7 +85,7 @@ class Labelling:
             task=CLASSIFY,
         )
 
-    def judge(self, network: Forecaster, result: TrainingResult) -> Verdict:
+    def judge(self, network: RecurrentNetwork, result: TrainingResult) -> Verdict:
         """Count how often the network is right on the test part."""
         test, train = self.task.test, self.task.train
         found = judge_answers(answer_sequences(network, test), test, train)

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from carousel_exporter.commands.options import names, numbers
 from carousel_exporter.errors import SettingsError
+from carousel_exporter.files import check_other
 
 if TYPE_CHECKING:
     from carousel_exporter.verification import Report
@@ -126,6 +127,9 @@ def convert(
         output_scale=numbers("--output-scale", output_scale),
     )
     use_one_thread()
+    program_file, _, _ = source.rpartition(":")  # FILE.py:CLASS
+    for read in (Path(source), Path(program_file), *([weights] if weights else [])):
+        check_other(out, read, "converted")
     labels = conversion.Labels(
         name=name or _name(source),
         description=description,

@@ -13,12 +13,12 @@ from carousel_exporter.checkpoint import FORECAST, Checkpoint, Fact
 from carousel_exporter.commands.run import Verdict
 from carousel_exporter.commands.tables import score_table
 from carousel_exporter.data import Series
-from carousel_exporter.evaluation import Evaluation, evaluate
+from carousel_exporter.forecast_evaluation import ForecastEvaluation, evaluate_forecast
+from carousel_exporter.forecast_task import ForecastTask
 from carousel_exporter.forecasting import ForecastLesson
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 from carousel_exporter.plots import forecast_figure
 from carousel_exporter.source import sha256
-from carousel_exporter.task import Task
 from carousel_exporter.training import TrainingResult
 
 
@@ -28,7 +28,7 @@ class Forecasting:
 
     data: Path
     series: Series
-    task: Task
+    task: ForecastTask
     season: int | None
     unit: str
 
@@ -63,10 +63,10 @@ class Forecasting:
         )
         return lines
 
-    def checkpoint(self, network: Forecaster, facts: dict[str, Fact]) -> Checkpoint:
+    def checkpoint(self, network: RecurrentNetwork, facts: dict[str, Fact]) -> Checkpoint:
         """Return what is kept of a network."""
         return Checkpoint(
-            forecaster=network,
+            network=network,
             features=self.task.features,
             targets=self.task.targets,
             horizon=self.task.horizon,
@@ -77,10 +77,10 @@ class Forecasting:
             task=FORECAST,
         )
 
-    def judge(self, network: Forecaster, result: TrainingResult) -> Verdict:  # noqa: ARG002
+    def judge(self, network: RecurrentNetwork, result: TrainingResult) -> Verdict:  # noqa: ARG002
         """Compare forecasts of the test part with those that cost nothing."""
         task = self.task
-        found = evaluate(network, task, season=self.season)
+        found = evaluate_forecast(network, task, season=self.season)
         return Verdict(
             facts=_test_facts(found),
             table=score_table(
@@ -114,7 +114,7 @@ def constant_lines(names: list[str]) -> list[str]:
     ]
 
 
-def _test_facts(evaluation: Evaluation) -> dict[str, Fact]:
+def _test_facts(evaluation: ForecastEvaluation) -> dict[str, Fact]:
     """Return the mean absolute errors on the test part, averaged over the targets."""
     return {
         f"test_mae_{name.lower().replace(' ', '_')}": round(float(score.mae.mean()), 6)

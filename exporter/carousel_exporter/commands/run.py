@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from carousel_exporter.checkpoint import Checkpoint, Fact
     from carousel_exporter.lesson import Lesson
-    from carousel_exporter.network import Forecaster
+    from carousel_exporter.network import RecurrentNetwork
     from carousel_exporter.settings import TrainingSettings
     from carousel_exporter.training import Epoch, Trainer, TrainingResult
 
@@ -59,11 +59,11 @@ class Assignment(Protocol):
         """Return what there is to say of the data, in lines."""
         ...
 
-    def checkpoint(self, network: Forecaster, facts: dict[str, Fact]) -> Checkpoint:
+    def checkpoint(self, network: RecurrentNetwork, facts: dict[str, Fact]) -> Checkpoint:
         """Return what is kept of a network."""
         ...
 
-    def judge(self, network: Forecaster, result: TrainingResult) -> Verdict:
+    def judge(self, network: RecurrentNetwork, result: TrainingResult) -> Verdict:
         """Judge a network on the test part."""
         ...
 
@@ -80,7 +80,10 @@ class Places:
 
     def check(self) -> None:
         """Raise ExporterError where a result could not be written, before work is done for it."""
+        from carousel_exporter.resuming import path_beside  # noqa: PLC0415 - torch takes seconds
+
         results = [("--out", self.out), ("--plot", self.picture)]
+        results.append(("the progress of --out", path_beside(self.out)))
         results += [("--report", self.report)] if self.report is not None else []
         for place, (option, path) in enumerate(results):
             for other, earlier in results[:place]:
@@ -91,16 +94,28 @@ class Places:
             if path.resolve() in {each.resolve() for each in self.data}:
                 raise SettingsError(f"{path} is the file of --data, and would be written over.")
             check_writable(path)
+        if self.tensorboard is not None:
+            self._check_log(self.tensorboard)
+
+    @staticmethod
+    def _check_log(folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise SettingsError(f"--tensorboard must name a folder, and {folder} is a file.")
+        check_writable(folder / "events")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A task, how to train for it, and where things go."""
+    """A task, how to train for it, and where things go.
+
+    `options` are those of the task: where a run is resumed they must be the same too.
+    """
 
     assignment: Assignment
     settings: TrainingSettings
     places: Places
     console: Console
+    options: Mapping[str, Fact] = field(default_factory=dict)
 
     def go(self, *, resume: bool = False) -> None:
         """Train, judge and tell; raises typer.Exit after Ctrl-C."""
@@ -112,12 +127,12 @@ class Run:
             resuming.load_progress(trainer, self._identity, self._progress)
         self._say(*self.assignment.introduction())
         if resume:
-            self._say(f"resumed after epoch {len(trainer.result.epochs)}")
+            self._say(_resumed(trainer))
         result, seconds = self._train(trainer)
         if result.best.epoch == 0:
             self._say("Interrupted before the first epoch was over: nothing was kept.")
             raise typer.Exit(INTERRUPTED)
-        verdict = self.assignment.judge(result.best.forecaster, result)
+        verdict = self.assignment.judge(result.best.network, result)
         self._save(result, verdict.facts)
         self._show(result, verdict, seconds)
         if result.interrupted:
@@ -174,7 +189,7 @@ class Run:
         """What must be the same where a run is resumed; epochs may be more."""
         settings = dataclasses.asdict(self.settings)
         del settings["epochs"]
-        return dict(self.assignment.facts) | settings
+        return {**self.options, **self.assignment.facts, **settings}
 
     def _save(self, result: TrainingResult, more: Mapping[str, Fact]) -> None:
         from carousel_exporter import checkpoint  # noqa: PLC0415 - as above
@@ -186,7 +201,7 @@ class Run:
             **dataclasses.asdict(self.settings),
             **more,
         }
-        checkpoint.save(self.assignment.checkpoint(result.best.forecaster, facts), self.places.out)
+        checkpoint.save(self.assignment.checkpoint(result.best.network, facts), self.places.out)
 
     def _show(self, result: TrainingResult, verdict: Verdict, seconds: float) -> None:
         from carousel_exporter.plots import save_figure  # noqa: PLC0415 - as above
@@ -221,3 +236,9 @@ class Run:
     def _say(self, *lines: str) -> None:
         for line in lines:
             self.console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _resumed(trainer: Trainer) -> str:
+    done = len(trainer.result.epochs)
+    left = ": there is nothing left to train" if trainer.is_over else ""
+    return f"resumed after epoch {done}{left}"

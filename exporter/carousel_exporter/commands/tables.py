@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from carousel_exporter.baselines import Score
-from carousel_exporter.verification import Difference, Report
+from carousel_exporter.equality import Difference
+from carousel_exporter.verification import Report
 from carousel_exporter.wording import steps
 
 

@@ -17,7 +17,7 @@ from carousel_exporter.corpus import Corpus
 from carousel_exporter.data import Statistics
 from carousel_exporter.language import ORDER, TextLesson, score_text
 from carousel_exporter.lesson import WARM_UP_WINDOWS
-from carousel_exporter.network import Forecaster
+from carousel_exporter.network import RecurrentNetwork
 from carousel_exporter.plots import text_figure
 from carousel_exporter.source import sha256
 from carousel_exporter.training import TrainingResult
@@ -66,10 +66,10 @@ class Writing:
             )
         return lines
 
-    def checkpoint(self, network: Forecaster, facts: dict[str, Fact]) -> Checkpoint:
+    def checkpoint(self, network: RecurrentNetwork, facts: dict[str, Fact]) -> Checkpoint:
         """Return what is kept of a network."""
         return Checkpoint(
-            forecaster=network,
+            network=network,
             features=(),
             targets=self.corpus.symbols,
             horizon=1,
@@ -81,7 +81,7 @@ class Writing:
             symbols=self.corpus.symbols,
         )
 
-    def judge(self, network: Forecaster, result: TrainingResult) -> Verdict:
+    def judge(self, network: RecurrentNetwork, result: TrainingResult) -> Verdict:
         """Measure bits a character on the test part, beside counting's."""
         found = score_text(network, self.corpus, warm_up=WARM_UP_WINDOWS * self.window)
         own = network.architecture.kind.title

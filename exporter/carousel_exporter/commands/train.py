@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from carousel_exporter.commands.assigning import DEFAULTS, Data, assign, check_task
 from carousel_exporter.commands.options import names
 from carousel_exporter.errors import SettingsError
+
+#: PyTorch starts as many as it is told, and dies where it can't.
+MOST_THREADS: Final = 256
 
 
 def train(
@@ -152,7 +155,10 @@ def train(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Where the picture goes. (default: --out with the ending .png)"),
+        typer.Option(
+            help="Where the picture goes; folders that are missing are made, as for every result. "
+            "(default: --out with the ending .png)"
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -164,7 +170,11 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on where a run with the same options was interrupted."),
+        typer.Option(
+            "--resume",
+            help="Go on where a run with the same options was interrupted; --epochs may be more, "
+            "and --threads, --season and where results go may be others.",
+        ),
     ] = False,
 ) -> None:
     """Train a network on a series, on labelled sequences, or on a text.
@@ -188,8 +198,8 @@ def train(
     from carousel_exporter.commands.run import Places, Run  # noqa: PLC0415 - as above
     from carousel_exporter.settings import TrainingSettings  # noqa: PLC0415
 
-    if threads < 1:
-        raise SettingsError(f"--threads must be at least 1, not {threads}.")
+    if not 1 <= threads <= MOST_THREADS:
+        raise SettingsError(f"--threads must be 1 to {MOST_THREADS}, not {threads}.")
     torch.set_num_threads(threads)
     usual = DEFAULTS[task]
 
@@ -229,9 +239,12 @@ def train(
         test=chosen("test", test),
     )
     assignment = assign(task, found, settings.window)
-    checkpoint = out or Path(usual["out"])
+    checkpoint = Path(usual["out"]) if out is None else out
+    if not checkpoint.name:
+        raise SettingsError(f"--out must name a file, not {str(out)!r}.")
     files = tuple(path for path in (data, test_data) if path is not None)
     picture = plot or checkpoint.with_suffix(".png")
     places = Places(files, checkpoint, picture, report, tensorboard)
     places.check()
-    Run(assignment, settings, places, Console(emoji=False)).go(resume=resume)
+    options = {"task": task, **found.identity()}
+    Run(assignment, settings, places, Console(emoji=False), options).go(resume=resume)

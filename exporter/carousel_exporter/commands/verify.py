@@ -56,7 +56,7 @@ def verify(
         from carousel_exporter.source import read_source, use_one_thread  # noqa: PLC0415
 
         use_one_thread()
-        network = read_source(against, rename or (), nonlinearity=nonlinearity).forecaster
+        network = read_source(against, rename or (), nonlinearity=nonlinearity).network
     report = run(model, against=network, data=data, rows=rows, steps=steps, seed=seed)
     print_report(Console(emoji=False), report)
     if not report.passed:

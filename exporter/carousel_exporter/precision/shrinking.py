@@ -23,9 +23,15 @@ from carousel_exporter.errors import (
     SettingsError,
     VerificationError,
 )
-from carousel_exporter.files import check_writable, replacing
+from carousel_exporter.files import check_other, check_writable, replacing
 from carousel_exporter.graph import OPSET
-from carousel_exporter.manifest import attach, load_model, read_manifest, read_statistics
+from carousel_exporter.manifest import (
+    attach,
+    check_whole,
+    load_model,
+    read_manifest,
+    read_statistics,
+)
 from carousel_exporter.precision import comparing, measuring
 from carousel_exporter.precision.cells import WrittenStep
 from carousel_exporter.precision.constants import gather_constants
@@ -72,6 +78,7 @@ class _File:
     @classmethod
     def read(cls, path: Path) -> _File:
         model = load_model(path)
+        check_whole(model, path)
         return cls(path, model, read_manifest(model, path))
 
 
@@ -91,8 +98,7 @@ def shrink(path: Path, out: Path, request: Request, say: Say = lambda _: None) -
     the error is above the bound and not accepted.
     """
     check_writable(out)
-    if out.exists() and path.exists() and out.samefile(path):
-        raise SettingsError(f"{out} is the file to be shrunk: give --out another name.")
+    check_other(out, path, "shrunk")
     original = _File.read(path)
     _check_untouched(original)
     with TemporaryDirectory() as folder:

@@ -41,6 +41,9 @@ class ProgramReference:
         """Say nothing: the file was made of this program."""
         return ""
 
+    def in_double(self) -> None:
+        """Return None: a program may hold types that nothing turns into another."""
+
     def advance(self, chunk: Arrays, state: Arrays | None) -> tuple[Arrays, Arrays]:
         """Run a chunk of one session: inputs and answers (T, …), states (…)."""
         state = self._initial if state is None else state

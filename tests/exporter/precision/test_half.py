@@ -7,7 +7,7 @@ from carousel.v1 import tensor_pb2
 from carousel_exporter.manifest import attach, load_model, read_manifest
 from carousel_exporter.precision.half import halve
 from carousel_exporter.verification import verify
-from tests.exporter.builders import make_forecaster, make_model
+from tests.exporter.builders import make_model, make_network
 from tests.exporter.precision.graphs import KINDS, answers, make, runner, save, sessions
 
 HALF = tensor_pb2.DATA_TYPE_FLOAT16
@@ -52,7 +52,7 @@ def test_weights_alone(tmp_path):
 
 def test_a_state_that_holds_inputs_keeps_its_digits(tmp_path):
     """A network that sees changes carries the last input: 371.5 has no tenths in 16 bits."""
-    path = make_model(tmp_path / "m.onnx", make_forecaster(hidden=16, targets=(0,)))
+    path = make_model(tmp_path / "m.onnx", make_network(hidden=16, targets=(0,)))
     model = runner(path)
     _, result, manifest = halved(load_model(path), tmp_path / "half.onnx")
     kept = {s.name for s in manifest.states if s.dtype != HALF}

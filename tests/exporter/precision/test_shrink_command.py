@@ -11,7 +11,7 @@ import pytest
 from carousel_exporter.cli import main
 from carousel_exporter.manifest import attach, load_model, read_manifest
 from carousel_exporter.precision import comparing, measuring
-from tests.exporter.builders import make_forecaster, make_model, make_series, write_csv
+from tests.exporter.builders import make_model, make_network, make_series, write_csv
 from tests.exporter.precision.graphs import make, save
 
 
@@ -52,7 +52,7 @@ def test_a_smaller_file_and_a_table(tmp_path, capsys, precision):
 
 
 def test_json_on_data_of_ones_own(tmp_path, capsys):
-    path = make_model(tmp_path / "m.onnx", make_forecaster(hidden=32))
+    path = make_model(tmp_path / "m.onnx", make_network(hidden=32))
     model = load_model(path)
     manifest = read_manifest(model, path)
     manifest.inputs[0].columns[:] = ["a", "b"]
@@ -97,7 +97,7 @@ def test_rows_that_change_one_another_are_refused(tmp_path, capsys, monkeypatch)
 
 
 def test_nothing_to_make_smaller(tmp_path, capsys):
-    path = make_model(tmp_path / "m.onnx", make_forecaster(hidden=4))
+    path = make_model(tmp_path / "m.onnx", make_network(hidden=4))
     error = refused(capsys, path, tmp_path / "b.onnx", "--int8")
     assert "has nothing that --int8 can make smaller" in error
     assert "its matrix is only 4 by" in error

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 
 from carousel.v1 import manifest_pb2
 from carousel_exporter.adoption import AdoptionReport, Options, adopt
+from carousel_exporter.driving import random_cuts
 from carousel_exporter.runner import Runner
-from carousel_exporter.verification import random_cuts
 from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import read_model
 from carousel_server.runtime.model import LoadedModel

@@ -1,4 +1,4 @@
-"""How good a network is on the held-out part, against what costs nothing."""
+"""How good forecasts are on the held-out part, against what costs nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from carousel_exporter.baselines import Score, persistence, score, seasonal_naive
 from carousel_exporter.data import Array
 from carousel_exporter.errors import SettingsError
-from carousel_exporter.network import Forecaster
-from carousel_exporter.task import Task, part_of_samples
-from carousel_exporter.training import forecast
+from carousel_exporter.forecast_task import ForecastTask, part_of_samples
+from carousel_exporter.forecasting import forecast
+from carousel_exporter.network import RecurrentNetwork
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ForecastEvaluation:
     """Forecasts of the test part and their errors.
 
     `truth` and `forecast` are (N, O) in plain units, row by row for the same step; the first is
@@ -26,7 +26,9 @@ class Evaluation:
     scores: dict[str, Score]
 
 
-def evaluate(forecaster: Forecaster, task: Task, *, season: int | None = None) -> Evaluation:
+def evaluate_forecast(
+    forecaster: RecurrentNetwork, task: ForecastTask, *, season: int | None = None
+) -> ForecastEvaluation:
     """Stream the series through one session and judge the forecasts of the test part.
 
     All three are judged on the same steps. The session begins with the series, so that at the
@@ -43,7 +45,7 @@ def evaluate(forecaster: Forecaster, task: Task, *, season: int | None = None) -
     if season is not None:
         check_season(task, season)
         forecasts["seasonal naive"] = seasonal_naive(task.truth, task.horizon, season)[samples]
-    return Evaluation(
+    return ForecastEvaluation(
         start=samples.start + task.horizon,
         truth=truth,
         forecast=forecasts[own],
@@ -51,7 +53,7 @@ def evaluate(forecaster: Forecaster, task: Task, *, season: int | None = None) -
     )
 
 
-def check_season(task: Task, season: int) -> None:
+def check_season(task: ForecastTask, season: int) -> None:
     """Raise SettingsError where a season is no length, or too long to judge the test part by."""
     if not 1 <= season <= task.split.validation:
         raise SettingsError(

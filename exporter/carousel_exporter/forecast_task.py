@@ -13,7 +13,7 @@ from carousel_exporter.errors import SettingsError
 
 
 @dataclass(frozen=True)
-class Task:
+class ForecastTask:
     """Forecast `targets` from `features`, `horizon` steps ahead.
 
     `inputs` is (N, F) and `truth` (N, O), both in plain units over the whole series. `places` says
@@ -41,7 +41,7 @@ class Task:
         return (ahead - self.output.mean) / self.output.scale
 
 
-def make_task(
+def make_forecast_task(
     series: Series,
     *,
     targets: Sequence[str],
@@ -50,7 +50,7 @@ def make_task(
     in_changes: bool | None = None,
     validation: float = 0.15,
     test: float = 0.15,
-) -> Task:
+) -> ForecastTask:
     """Set up a task; `in_changes` None means changes mode wherever every target is a feature.
 
     Raises SettingsError where the series is too short, the horizon is no positive number, or
@@ -79,7 +79,7 @@ def make_task(
     known, asked = inputs[: split.train], truth[: split.train]
     _check_changing(targets, asked)
     in_changes = places is not None
-    return Task(
+    return ForecastTask(
         features=features,
         targets=targets,
         horizon=horizon,
@@ -93,7 +93,7 @@ def make_task(
     )
 
 
-def part_of_samples(task: Task, part: str) -> slice:
+def part_of_samples(task: ForecastTask, part: str) -> slice:
     """Return the steps t of a part ("train", "validation" or "test") whose target lies in it too.
 
     The target of step t is the value at t + horizon, so a part's last `horizon` steps are left

@@ -5,7 +5,7 @@ import pytest
 
 from carousel_exporter import baselines
 from carousel_exporter.errors import SettingsError
-from carousel_exporter.task import make_task, part_of_samples
+from carousel_exporter.forecast_task import make_forecast_task, part_of_samples
 
 from .builders import make_series
 
@@ -13,10 +13,10 @@ from .builders import make_series
 @pytest.mark.parametrize("in_changes", [True, False])
 def test_what_comes_after_the_training_part_changes_no_statistic(in_changes):
     series = make_series()
-    task = make_task(series, targets=["a"], horizon=3, in_changes=in_changes)
+    task = make_forecast_task(series, targets=["a"], horizon=3, in_changes=in_changes)
     values = series.values.copy()
     values[task.split.train :] = 1e6
-    other = make_task(
+    other = make_forecast_task(
         dataclasses.replace(series, values=values), targets=["a"], horizon=3, in_changes=in_changes
     )
     for name in ("levels", "input", "output"):
@@ -29,7 +29,7 @@ def test_what_comes_after_the_training_part_changes_no_statistic(in_changes):
 
 
 def test_no_part_is_judged_on_a_value_of_the_next():
-    task = make_task(make_series(), targets=["a"], horizon=7)
+    task = make_forecast_task(make_series(), targets=["a"], horizon=7)
     ends = [task.split.train, task.split.validation, task.split.test]
     parts = [part_of_samples(task, name) for name in ("train", "validation", "test")]
     assert [part.stop - 1 + task.horizon for part in parts] == [end - 1 for end in ends]
@@ -38,7 +38,7 @@ def test_no_part_is_judged_on_a_value_of_the_next():
 
 def test_targets_in_changes_are_changes_over_the_horizon():
     series = make_series()
-    task = make_task(series, targets=["a"], features=["b", "a"], horizon=3)
+    task = make_forecast_task(series, targets=["a"], features=["b", "a"], horizon=3)
     assert task.places == (1,)
     a = series.select(["a"])
     plain = task.sample_targets() * task.output.scale + task.output.mean
@@ -47,16 +47,16 @@ def test_targets_in_changes_are_changes_over_the_horizon():
 
 def test_targets_in_levels_are_values():
     series = make_series()
-    task = make_task(series, targets=["a"], horizon=3, in_changes=False)
+    task = make_forecast_task(series, targets=["a"], horizon=3, in_changes=False)
     plain = task.sample_targets() * task.output.scale + task.output.mean
     np.testing.assert_allclose(plain, series.select(["a"])[3:])
 
 
 def test_a_target_that_is_no_feature_means_levels():
     series = make_series()
-    assert make_task(series, targets=["a"], features=["b"], horizon=1).places is None
+    assert make_forecast_task(series, targets=["a"], features=["b"], horizon=1).places is None
     with pytest.raises(SettingsError, match="'a' is not"):
-        make_task(series, targets=["a"], features=["b"], horizon=1, in_changes=True)
+        make_forecast_task(series, targets=["a"], features=["b"], horizon=1, in_changes=True)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_target_that_is_no_feature_means_levels():
 )
 def test_what_is_wrong_with_a_task_is_said(wrong, words):
     with pytest.raises(SettingsError, match=words):
-        make_task(make_series(), **({"horizon": 1} | wrong))
+        make_forecast_task(make_series(), **({"horizon": 1} | wrong))
 
 
 def test_persistence_says_that_nothing_changes():
@@ -100,4 +100,4 @@ def test_values_beyond_single_precision_are_refused_without_a_warning(value):
     series = make_series(100)
     series.values[7, 1] = value
     with pytest.raises(SettingsError, match=r"Column 'b' holds values as large as .*e\+"):
-        make_task(series, targets=["a"], horizon=1)
+        make_forecast_task(series, targets=["a"], horizon=1)
