@@ -61,6 +61,7 @@ class Link(LinkBase):
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end."""
+        self._check_loop()
         try:
             command: Any = next(flow)
             while True:
@@ -175,7 +176,15 @@ class Link(LinkBase):
         self.exchange.forget(block, error)
         self._flush_soon()
 
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise ClientClosed(
+                "this client belongs to the event loop that it was made on, and was called on "
+                "another; make one with carousel.aio.connect() on each"
+            )
+
     def _check_open(self) -> None:
+        self._check_loop()
         if self._closed:
             raise ClientClosed("the client is closed; connect again")
 

@@ -178,3 +178,15 @@ async def test_closing_the_client_releases_those_who_wait(fake, quick):
         await carousel.aio.connect(fake.address).models()
     with pytest.raises(carousel.Unavailable):
         await carousel.aio.connect("127.0.0.1:1", **(quick | {"timeout": 0.1}))
+
+
+async def test_another_event_loop_is_told_that_it_is_another(aclient):
+    session = await aclient.open("sum")
+    for call in (lambda: session.step([1, 1]), session.reset, aclient.models):
+
+        async def there(call=call):
+            await call()
+
+        with pytest.raises(carousel.ClientClosed, match="belongs to the event loop that it was"):
+            await asyncio.to_thread(asyncio.run, there())
+    assert (await session.step([1, 1])).tolist() == [1, 1]
