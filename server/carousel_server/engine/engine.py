@@ -152,6 +152,7 @@ class Engine:
             if not (may_come and self._ticks.wait(until=self._next_is_worth_it)):
                 self._answer(deliveries, self._ticks.land())
                 return deliveries
+            self.sessions.table.now = self.clock()  # it came meanwhile
         lone = [] if self._cohorts or self._calls or self._strict else lone_rows(self._inbox)
         if lone and self._step_solo(lone, before_wait, deliveries):
             return deliveries

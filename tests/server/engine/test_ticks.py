@@ -9,6 +9,7 @@ import pytest
 
 from carousel_server.engine import controls, transfers
 from carousel_server.engine.checkpoints import Gathered
+from carousel_server.engine.observer import Observer
 from carousel_server.engine.status import RowStatus
 from tests.support.bench import Bench, chunk, handles
 from tests.support.overlapping import OverlappingRunner
@@ -108,6 +109,32 @@ def test_a_session_is_in_one_tick_at_a_time():
     both = solo(np.concatenate([chunk(1), chunk(1, 1)]))
     np.testing.assert_array_equal(behind.outputs[0], both[1:])
     assert first.done
+
+
+def test_nobody_came_before_they_were_sent():
+    """What comes while a tick is waited for has not been queued since before that."""
+    waits = []
+
+    class Watching(Observer):
+        def queued(self, seconds):
+            waits.append(seconds)
+
+    bench = bench_of(observer=Watching())
+    a, b, c, d = bench.open(*"abcd")
+    begin(bench, {a: chunk(1), b: chunk(1)})
+
+    waits.clear()
+    sent = []
+
+    def meanwhile():
+        if not sent:
+            bench.clock.now += 1
+            sent.append(bench.send({c: chunk(1), d: chunk(1)}))
+
+    for delivery in bench.engine.turn(before_wait=meanwhile):
+        delivery()
+    assert bench.runner.most_under_way == 2
+    assert waits == [0.0]
 
 
 def test_pieces_of_a_long_chunk_alternate_with_others():
