@@ -194,6 +194,7 @@ class DeviceModel:
         """Give its memory back at once, whoever still knows of it; it can't be used any more."""
         with self.memory.gate.shared():
             self.memory.wait_for_all()
+            self._lanes.close()
             del self._steps, self._fused, self.pool
 
     def _by_steps(self, lengths: NDArray[np.int64]) -> bool:
