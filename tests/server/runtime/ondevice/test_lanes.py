@@ -164,3 +164,45 @@ def test_copies_that_nobody_waits_for_are_not_freed_under_way(tmp_path):
     gc.collect()
     kept = model.pool._out._idle[2]
     assert len(kept) < 12, "what was needed once is not kept"
+
+
+class Failing(DeferredMemory):
+    """It refuses one of the next launches, when it is told to: the device has no room."""
+
+    left = -1
+
+    def launch(self, run):
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("out of memory")
+        super().launch(run)
+
+
+@pytest.mark.parametrize("launch", [1, 2])
+@pytest.mark.parametrize("way", ["copy", "write"])
+def test_rows_whose_copy_fails_half_way_are_not_freed_under_way(tmp_path, monkeypatch, way, launch):
+    monkeypatch.setattr("carousel_server.runtime.ondevice.devicepool.LARGEST", 4)
+    memory = Failing(5)
+    model = open_on_device(tmp_path, cell("lstm"), slots=12, memory=memory)
+    slots, rows = np.arange(1, 12), {s.name: np.ones((11, 8)) for s in model.spec.states}
+    memory.left = launch
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.copy(slots) if way == "copy" else model.write(slots, rows)
+    gc.collect()
+    memory.wait_for_all()
+    model.write(slots, rows)
+    assert (model.read(slots)["h0"] == 1).all(), "it goes on"
+
+
+@pytest.mark.parametrize("bound", ["_MOST_COPIES", "_MOST_BYTES"])
+def test_copies_that_wait_for_the_store_leave_the_device(tmp_path, monkeypatch, bound):
+    monkeypatch.setattr(f"carousel_server.runtime.ondevice.rowcopy.{bound}", 3)
+    memory = DeferredMemory(6)
+    model = open_on_device(tmp_path, cell("lstm"), memory=memory)
+    copies = []
+    for number in range(20):
+        model.write(np.array([1]), {s.name: np.full((1, 8), number) for s in model.spec.states})
+        copies.append(model.copy(np.array([1])))
+    held = [copy for copy in copies if copy._parts]
+    assert len(held) <= 3
+    assert [copy.get()["h0"][0, 0] for copy in copies] == list(range(20))
