@@ -47,7 +47,10 @@ class DeviceRun:
     @property
     def done(self) -> bool:
         """Whether `finish` would not wait."""
-        return self._under_way.done
+        try:
+            return self._under_way.done
+        except RUNTIME_ERRORS:
+            return True  # `finish` says what it is
 
     def finish(self) -> Outcome:
         """Return the outcome when it is there; as `Runner.run` says.

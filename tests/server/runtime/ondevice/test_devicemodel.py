@@ -166,6 +166,29 @@ def test_out_of_memory_fails_a_tick_and_no_more(tmp_path):
     assert not bad.any()
 
 
+class Broken(HostMemory):
+    """Memory of a device that fails when it is asked how far it is."""
+
+    broken = False
+
+    def passed(self, event):
+        self.wait(event)
+        return True
+
+    def wait(self, event):
+        if self.broken:
+            raise RuntimeError("an illegal memory access was encountered")
+
+
+def test_a_device_that_fails_says_so_when_the_tick_is_finished(tmp_path):
+    model = open_on_device(tmp_path, cell("lstm"), memory=Broken())
+    run = model.start(np.array([1]), np.array([1]), inputs(model, np.random.default_rng(0), 1, 1))
+    model.memory.broken = True
+    assert run.done, "to look at it raises nothing"
+    with pytest.raises(RunError, match="illegal memory access"):
+        run.finish()
+
+
 def test_a_pool_that_is_too_large_is_told_what_fits(tmp_path):
     with pytest.raises(DeviceError, match="--slots 101 would fit"):
         open_on_device(tmp_path, cell("lstm"), memory=Full(), slots=200, pool_bytes=0.8)

@@ -194,6 +194,16 @@ def test_rows_whose_copy_fails_half_way_are_not_freed_under_way(tmp_path, monkey
     assert (model.read(slots)["h0"] == 1).all(), "it goes on"
 
 
+def test_what_is_staged_for_a_capture_that_fails_is_not_freed_under_way(tmp_path):
+    memory = Failing(7)
+    bucket = open_on_device(tmp_path, cell("lstm"), memory=memory).steps.exchange(1)
+    memory.left = 1
+    with pytest.raises(RuntimeError, match="out of memory"):
+        bucket.capture(lambda _: None)
+    gc.collect()
+    memory.wait_for_all()
+
+
 @pytest.mark.parametrize("bound", ["_MOST_COPIES", "_MOST_BYTES"])
 def test_copies_that_wait_for_the_store_leave_the_device(tmp_path, monkeypatch, bound):
     monkeypatch.setattr(f"carousel_server.runtime.ondevice.rowcopy.{bound}", 3)
