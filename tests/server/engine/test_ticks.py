@@ -111,6 +111,18 @@ def test_a_session_is_in_one_tick_at_a_time():
     assert first.done
 
 
+def test_of_many_runs_of_a_tick_some_are_under_way_at_a_time():
+    bench = Bench(OverlappingRunner(slots=40, max_batch=1))
+    opened = bench.open(*(f"s{number}" for number in range(20)))
+    message = bench.send({handle: chunk(2, handle % 9) for handle in opened})
+    bench.turn()
+    assert bench.runner.most_under_way == 4
+    bench.drain()
+    assert bench.runner.most_under_way == 5, "one more is begun before one is waited for"
+    for row, handle in enumerate(opened):
+        np.testing.assert_array_equal(message.outputs[row], solo(chunk(2, handle % 9)))
+
+
 def test_pieces_of_a_long_chunk_alternate_with_others():
     bench = bench_of(max_steps_per_tick=2)
     a, b = bench.open(*"ab")
