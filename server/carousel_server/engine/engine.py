@@ -251,16 +251,24 @@ class Engine:
                 continue
             self._admit(batches)
             batches, rows = [], 0
+            if self._comes_too_early(item):
+                self._inbox.appendleft(item)
+                return
             if isinstance(item, Change):
-                if self._cohorts or self._calls:  # they end with the old runner; the rest waits
-                    self._inbox.appendleft(item)
-                    return
                 deliveries.append(partial(item.reply, self._carry_out(item)))
             elif isinstance(item, Cohort):
                 self._admit_cohort(item)
             else:
                 deliveries += self._calls.take_in(item)
         self._admit(batches)
+
+    def _comes_too_early(self, item: Cohort | Call | Change) -> bool:
+        """Whether something, and all behind it, has to stay in the inbox for now."""
+        if isinstance(item, Change):
+            return bool(self._cohorts or self._calls)  # they end with the old runner
+        # A call may have come since there was seen to be none, and would see states that are
+        # ahead of their sessions.
+        return isinstance(item, Call) and self._ticks.under_way
 
     def _carry_out(self, change: Change) -> int | CarouselError:
         """Change runners between ticks; return how many sessions go on with the new one."""

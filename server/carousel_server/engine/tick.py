@@ -25,6 +25,10 @@ from carousel_server.engine.status import RowStatus
 from carousel_server.engine.table import SessionTable
 from carousel_server.errors import RunError
 
+# A model that can't run rows of different lengths, or many, has many runs a tick. Each that is
+# under way takes blocks of its own on the device, and two keep it busy.
+_MOST_BEGUN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
@@ -111,6 +115,7 @@ class Tick:
         self._groups = [
             chosen if whole else list(_within(chosen, places)) for places in self._places
         ]
+        self._overlapping: Overlapping | None = None
         self._begun: list[Running | RunError] = []
 
     @property
@@ -120,18 +125,16 @@ class Tick:
 
     @property
     def done(self) -> bool:
-        """Whether `finish` would not wait."""
+        """Whether `finish` would not wait for what is under way."""
         return all(isinstance(run, RunError) or run.done for run in self._begun)
 
     def start(self, runner: Overlapping) -> None:
-        """Begin all runs, on a device that works by itself."""
+        """Begin the runs, on a device that works by itself; of many, the first ones."""
+        self._overlapping = runner
         for pieces in self.chosen:
             pieces.cohort.send_away(pieces.rows)
-        for group in self._groups:
-            try:
-                self._begun.append(runner.start(*_arguments(group, self._table, runner)))
-            except RunError as error:
-                self._begun.append(error)
+        for _ in range(_MOST_BEGUN):
+            self._begin_next()
 
     def finish(self) -> TickReport:
         """Commit what came out, of runs that were begun or are made now."""
@@ -141,10 +144,22 @@ class Tick:
         padded = applied = 0
         for number, (group, places) in enumerate(zip(self._groups, self._places, strict=True)):
             padded += int(self._steps[places].max()) * len(places)
+            self._begin_next()
             begun = self._begun[number] if self._begun else None
             applied += _run(group, self._table, self._runner, begun)
         steps = int(self._steps.sum())
         return TickReport(rows=self.rows, steps=steps, padded_steps=padded, applied=applied)
+
+    def _begin_next(self) -> None:
+        runner, number = self._overlapping, len(self._begun)
+        if runner is None or number == len(self._groups):
+            return
+        try:
+            run = runner.start(*_arguments(self._groups[number], self._table, runner))
+        except RunError as error:
+            self._begun.append(error)
+        else:
+            self._begun.append(run)
 
 
 def _within(chosen: Sequence[Pieces], places: IntColumn) -> Iterator[Pieces]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from carousel_server.engine import controls, transfers
-from carousel_server.engine.checkpoints import Gathered
+from carousel_server.engine.checkpoints import Gathered, SavePolicy
 from carousel_server.engine.observer import Observer
 from carousel_server.engine.status import RowStatus
 from tests.support.bench import Bench, chunk, handles
+from tests.support.gathering import ByHand
 from tests.support.overlapping import OverlappingRunner
 from tests.support.recurrence import CRASH, SPOIL, RecurrenceRunner, solo
 
@@ -137,6 +138,18 @@ def test_nobody_came_before_they_were_sent():
     assert waits == [0.0]
 
 
+def test_of_many_runs_of_a_tick_some_are_under_way_at_a_time():
+    bench = Bench(OverlappingRunner(slots=40, max_batch=1))
+    opened = bench.open(*(f"s{number}" for number in range(20)))
+    message = bench.send({handle: chunk(2, handle % 9) for handle in opened})
+    bench.turn()
+    assert bench.runner.most_under_way == 4
+    bench.drain()
+    assert bench.runner.most_under_way == 5, "one more is begun before one is waited for"
+    for row, handle in enumerate(opened):
+        np.testing.assert_array_equal(message.outputs[row], solo(chunk(2, handle % 9)))
+
+
 def test_pieces_of_a_long_chunk_alternate_with_others():
     bench = bench_of(max_steps_per_tick=2)
     a, b = bench.open(*"ab")
@@ -181,6 +194,39 @@ def test_calls_see_sessions_between_ticks():
     assert gathered.steps.tolist() == [1, 1]
     assert gathered.states["s"].tolist() == [solo(chunk(1))[-1, 0]] * 2
     assert sent.done
+
+
+def test_a_call_that_comes_when_another_tick_is_decided_on_waits_too(monkeypatch):
+    """The loop puts calls in at any time: also after the engine saw that there was none."""
+    keeper = ByHand()
+    saves = SavePolicy(steps=100, seconds=0.0, counted_only=False)
+    bench = bench_of(keeper=keeper, saves=saves)
+    a, b, c, d = bench.open(*"abcd")
+    begin(bench, {a: chunk(1), b: chunk(1)})
+    bench.drain()
+    begin(bench, {a: chunk(1), b: chunk(1)})
+    sent = bench.send({c: chunk(1), d: chunk(1)})
+    ticks = bench.engine._ticks
+    wait, late = ticks.wait, []
+
+    def wait_and_see(until):
+        came = wait(until)
+        late.append(bench.call(transfers.SaveLate()))
+        return came
+
+    monkeypatch.setattr(ticks, "wait", wait_and_see)
+    bench.turn()
+    assert bench.runner.most_under_way == 2
+    assert not late[0].done
+    assert not sent.done
+    bench.drain()
+    assert late[0].done
+    (gathered, _), *_ = keeper.waiting
+    for name, steps, state in zip(
+        gathered.ids, gathered.steps.tolist(), gathered.states["s"].tolist(), strict=True
+    ):
+        assert steps == {"a": 2, "b": 2, "c": 1, "d": 1}[name]
+        assert state == solo(np.concatenate([chunk(1)] * steps))[-1, 0]
 
 
 def test_states_are_parked_and_come_back_without_a_wait():

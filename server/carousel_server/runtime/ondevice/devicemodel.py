@@ -47,7 +47,10 @@ class DeviceRun:
     @property
     def done(self) -> bool:
         """Whether `finish` would not wait."""
-        return self._under_way.done
+        try:
+            return self._under_way.done
+        except RUNTIME_ERRORS:
+            return True  # `finish` says what it is
 
     def finish(self) -> Outcome:
         """Return the outcome when it is there; as `Runner.run` says.
@@ -194,6 +197,7 @@ class DeviceModel:
         """Give its memory back at once, whoever still knows of it; it can't be used any more."""
         with self.memory.gate.shared():
             self.memory.wait_for_all()
+            self._lanes.close()
             del self._steps, self._fused, self.pool
 
     def _by_steps(self, lengths: NDArray[np.int64]) -> bool:

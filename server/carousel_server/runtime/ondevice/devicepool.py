@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime as ort
@@ -15,16 +15,13 @@ from carousel_server.runtime.ondevice.exchange import Exchange
 from carousel_server.runtime.ondevice.layout import Port
 from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.runtime.ondevice.rowbuffers import RowBuffer, RowBuffers
-from carousel_server.runtime.ondevice.rowcopy import RowCopy
+from carousel_server.runtime.ondevice.rowcopy import Outstanding, RowCopy
 from carousel_server.spec import StateSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
 CreateSession = Callable[[bytes], ort.InferenceSession]
 
 _SLOTS = np.dtype(np.int64)
-
-# Bytes of rows that were copied and that nobody has looked at yet, in the device's memory.
-_MOST_WANTED = 64 * 1024 * 1024
 
 
 class DevicePool:
@@ -54,7 +51,7 @@ class DevicePool:
         self._writer = create(rows_of.writer_graph(states, slots + 1).SerializeToString())
         self._out = RowBuffers(memory, self._make_reader)
         self._in = RowBuffers(memory, self._make_writer)
-        self._wanted: list[weakref.ref[RowCopy]] = []
+        self._outstanding = Outstanding()
         # What a GPU's memory begins with is anything; scratch at least is to be finite.
         self.write(
             np.zeros(1, np.int64), {s.name: np.zeros((1, *s.shape), s.dtype) for s in states}
@@ -74,31 +71,15 @@ class DevicePool:
 
         Runs go on meanwhile: the rows are gathered on the device, and leave it beside them.
         """
-        self._take_over()
         copy = self.backup(slots)
         copy.fetch()
-        self._wanted.append(weakref.ref(copy))
+        self._outstanding.add(copy)
         return copy
-
-    def _take_over(self) -> None:
-        """Have rows that nobody has asked for in a long while in plain memory.
-
-        Whoever is to write them to the store may have to wait for it, and they would be in the
-        device's memory till then.
-        """
-        there = [copy for ref in self._wanted if (copy := ref()) is not None and copy.on_device]
-        most = sum(copy.nbytes for copy in there) - _MOST_WANTED
-        for copy in there:
-            if most <= 0:
-                break
-            most -= copy.nbytes
-            copy.get()
-        self._wanted = [weakref.ref(copy) for copy in there if copy.on_device]
 
     def backup(self, slots: NDArray[np.int64]) -> RowCopy:
         """Queue a copy of the states in `slots` [N] to another place on the device."""
         parts = []
-        with self._memory.gate.shared():
+        with self._queueing():
             for first, last in _parts(len(slots)):
                 buffer = self._out.take(_rounded(last - first))
                 there = buffer.inputs[rows_of.SLOTS]
@@ -110,7 +91,7 @@ class DevicePool:
 
     def write(self, slots: NDArray[np.int64], rows: Arrays) -> None:
         """Put `rows`, each `[N, *shape]`, into `slots` [N], behind all runs so far."""
-        with self._memory.gate.shared():
+        with self._queueing():
             for first, last in _parts(len(slots)):
                 buffer = self._in.take(_rounded(last - first))
                 buffer.inputs[rows_of.SLOTS][: last - first, 0] = slots[first:last]
@@ -120,6 +101,17 @@ class DevicePool:
                     there[: last - first] = rows[state.name][first:last]
                 buffer.scatter()
                 self._in.give(buffer)
+
+    @contextmanager
+    def _queueing(self) -> Iterator[None]:
+        """Stay inside the gate; where something raises, what was queued before is waited for."""
+        with self._memory.gate.shared():
+            try:
+                yield
+            except BaseException:
+                # Its buffers go with what raised, and the device is at them.
+                self._memory.wait_for_all()
+                raise
 
     def _make_reader(self, count: int) -> RowBuffer:
         exchange = Exchange(

@@ -99,9 +99,11 @@ class Exchange:
             fill(self.inputs.views(staged))
             self._memory.wait_for_all()
             self._memory.upload(staged, self.there, Stream.COMPUTE)
-            for _ in range(_RUNS_TO_CAPTURE):
-                self.launch()
-            self._memory.wait_for_all()
+            try:
+                for _ in range(_RUNS_TO_CAPTURE):
+                    self.launch()
+            finally:
+                self._memory.wait_for_all()  # what is staged is freed now
 
     def _bind_inputs(self) -> None:
         device = self._memory.device

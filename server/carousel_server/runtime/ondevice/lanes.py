@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +41,11 @@ class Lane:
         self._there_in = self._there_out = Block(0, 0, None)
         self._arrived, self._ran, self._done = (memory.event() for _ in range(3))
         self._began, self._ended = (memory.event(timed=True) for _ in range(2))
-        self._exchanges: Sequence[Exchange] = ()
+        self._exchanges: Sequence[Exchange] = ()  # what is under way must not be freed
         self._places_out: list[tuple[int, int]] = []
-        # Of ticks of one launch, which most are: making them costs more than filling them.
-        self._views: dict[Exchange, tuple[Views, Views]] = {}
+        # Of ticks of one launch, which most are: making them costs more than filling them. Whoever
+        # made an exchange says how long it is kept.
+        self._views: WeakKeyDictionary[Exchange, tuple[Views, Views]] = WeakKeyDictionary()
 
     @property
     def nbytes(self) -> int:
@@ -90,11 +92,12 @@ class Lane:
         with self._memory.gate.shared():
             self._memory.wait(self._done)
             self.seconds = self._memory.seconds(self._began, self._ended)
-        if len(self._exchanges) == 1:
-            return [self._only_views(self._exchanges[0])[1]]
+        exchanges, self._exchanges = self._exchanges, ()
+        if len(exchanges) == 1:
+            return [self._only_views(exchanges[0])[1]]
         return [
             exchange.outputs.views(self._here_out[first:last])
-            for exchange, (first, last) in zip(self._exchanges, self._places_out, strict=True)
+            for exchange, (first, last) in zip(exchanges, self._places_out, strict=True)
         ]
 
     def _straight(self, exchange: Exchange, on_host: Arrays | None) -> None:
@@ -192,6 +195,10 @@ class Lanes:
     def give(self, lane: Lane) -> None:
         """Take a lane back."""
         self._free.append(lane)
+
+    def close(self) -> None:
+        """Forget the lanes, none of which is at anything any more."""
+        self._lanes, self._free = [], []
 
 
 def _cuts(sizes: Sequence[int]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,10 @@ from carousel_server.runtime import pool as rows_of
 from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.runtime.ondevice.rowbuffers import RowBuffer, RowBuffers
 from carousel_server.spec import StateSpec
+
+# So many copies, and bytes of them, stay on the device for whoever asked for them.
+_MOST_COPIES = 16
+_MOST_BYTES = 64 * 1024 * 1024
 
 #: A buffer, with the first of the rows that it has and the one behind the last.
 Part = tuple[RowBuffer, int, int]
@@ -47,11 +52,6 @@ class RowCopy:
                     buffer.fetch()
 
     @property
-    def on_device(self) -> bool:
-        """Whether it still takes blocks there."""
-        return self._states is None
-
-    @property
     def done(self) -> bool:
         """Whether `get` would not wait."""
         if self._states is not None:
@@ -80,6 +80,31 @@ class RowCopy:
             for name, values in states.items():
                 values[first:last] = buffer.rows[rows_of.ROWS + name][: last - first]
         return states
+
+
+class Outstanding:
+    """The copies that were queued last; of older ones nothing stays on the device.
+
+    Checkpoints wait for the store as long as it is away. What they fill meanwhile is to be the
+    host's memory, which there is a bound for, and not the device's.
+    """
+
+    def __init__(self) -> None:
+        self._copies: deque[tuple[weakref.ref[RowCopy], int]] = deque()
+        self._nbytes = 0
+
+    def add(self, copy: RowCopy) -> None:
+        """Add a copy whose way to the host is queued; bring the oldest ones there if need be.
+
+        Raises what the device raises.
+        """
+        self._copies.append((weakref.ref(copy), copy.nbytes))
+        self._nbytes += copy.nbytes
+        while len(self._copies) > _MOST_COPIES or self._nbytes > _MOST_BYTES:
+            oldest, nbytes = self._copies.popleft()
+            self._nbytes -= nbytes
+            if (known := oldest()) is not None:
+                known.get()
 
 
 def _give_back(buffers: RowBuffers, parts: Sequence[Part]) -> None:

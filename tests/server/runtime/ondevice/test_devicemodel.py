@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -164,6 +166,29 @@ def test_out_of_memory_fails_a_tick_and_no_more(tmp_path):
     assert not bad.any()
 
 
+class Broken(HostMemory):
+    """Memory of a device that fails when it is asked how far it is."""
+
+    broken = False
+
+    def passed(self, event):
+        self.wait(event)
+        return True
+
+    def wait(self, event):
+        if self.broken:
+            raise RuntimeError("an illegal memory access was encountered")
+
+
+def test_a_device_that_fails_says_so_when_the_tick_is_finished(tmp_path):
+    model = open_on_device(tmp_path, cell("lstm"), memory=Broken())
+    run = model.start(np.array([1]), np.array([1]), inputs(model, np.random.default_rng(0), 1, 1))
+    model.memory.broken = True
+    assert run.done, "to look at it raises nothing"
+    with pytest.raises(RunError, match="illegal memory access"):
+        run.finish()
+
+
 def test_a_pool_that_is_too_large_is_told_what_fits(tmp_path):
     with pytest.raises(DeviceError, match="--slots 101 would fit"):
         open_on_device(tmp_path, cell("lstm"), memory=Full(), slots=200, pool_bytes=0.8)
@@ -174,6 +199,40 @@ def test_a_closed_model_is_gone(tmp_path):
     model.close()
     with pytest.raises(AttributeError):
         model.read(np.array([1]))
+
+
+def test_a_closed_model_keeps_no_memory_though_it_is_known(tmp_path):
+    """Counters of a version are read until it is forgotten."""
+    model = open_on_device(tmp_path, cell("lstm"))
+    values = inputs(model, np.random.default_rng(0), 1, 2)
+    runs = [model.start(np.array(s), np.ones(2, np.int64), values) for s in ([1, 2], [3, 4])]
+    for run in runs:
+        run.finish()
+    there = [weakref.ref(value) for value in model.pool.tensors.values()]
+    exchanges = [weakref.ref(model.steps.exchange(size)) for size in model.steps.sizes]
+    model.close()
+    gc.collect()
+    assert not any(ref() for ref in there)
+    assert not any(ref() for ref in exchanges)
+    assert model.overlapped == 1
+    assert not model._lanes.nbytes
+
+
+def test_shapes_that_are_let_go_are_freed_when_their_ticks_have_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("carousel_server.runtime.ondevice.fused._MAX_KEPT", 2)
+    model = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(0))
+    rng, made = np.random.default_rng(0), []
+    for steps in range(2, 8):
+        values = inputs(model, rng, steps, 2)
+        run = model.start(np.array([1, 2]), np.full(2, steps), values)
+        for other in range(20, 23):  # that push it out while it is under way
+            there = inputs(model, rng, other, 1)
+            model.start(np.array([3]), np.full(1, other), there).finish()
+        run.finish()
+        made += [weakref.ref(exchange) for exchange in model._fused._kept.values()]
+    gc.collect()
+    alive = {id(ref()) for ref in made if ref() is not None}
+    assert len(alive) == 2
 
 
 def prover_of(tmp_path, made):

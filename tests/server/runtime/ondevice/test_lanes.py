@@ -9,7 +9,6 @@ from collections import deque
 import numpy as np
 import pytest
 
-from carousel_server.runtime.ondevice import devicepool
 from carousel_server.runtime.ondevice.memory import Stream
 from tests.support.deferred import DeferredMemory
 from tests.support.loaded import load
@@ -167,16 +166,53 @@ def test_copies_that_nobody_waits_for_are_not_freed_under_way(tmp_path):
     assert len(kept) < 12, "what was needed once is not kept"
 
 
-def test_copies_that_nobody_looks_at_leave_the_device_in_time(tmp_path, monkeypatch):
-    """A store that is away holds up whoever is to write them, for as long as it is."""
-    monkeypatch.setattr(devicepool, "_MOST_WANTED", 1000)
-    model = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(6))
-    rng, copies = np.random.default_rng(0), []
-    slots = np.array([1, 2])
-    for _ in range(40):
-        model.start(slots, np.ones(2, np.int64), inputs(model, rng, 1, 2)).finish()
-        copies.append((model.copy(slots), model.read(slots)))
-    there = [copy for copy, _ in copies if copy.on_device]
-    assert sum(copy.nbytes for copy in there) <= 1000 + copies[0][0].nbytes
-    for copy, states in copies:
-        same(copy.get()["h0"], states["h0"])
+class Failing(DeferredMemory):
+    """It refuses one of the next launches, when it is told to: the device has no room."""
+
+    left = -1
+
+    def launch(self, run):
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("out of memory")
+        super().launch(run)
+
+
+@pytest.mark.parametrize("launch", [1, 2])
+@pytest.mark.parametrize("way", ["copy", "write"])
+def test_rows_whose_copy_fails_half_way_are_not_freed_under_way(tmp_path, monkeypatch, way, launch):
+    monkeypatch.setattr("carousel_server.runtime.ondevice.devicepool.LARGEST", 4)
+    memory = Failing(5)
+    model = open_on_device(tmp_path, cell("lstm"), slots=12, memory=memory)
+    slots, rows = np.arange(1, 12), {s.name: np.ones((11, 8)) for s in model.spec.states}
+    memory.left = launch
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.copy(slots) if way == "copy" else model.write(slots, rows)
+    gc.collect()
+    memory.wait_for_all()
+    model.write(slots, rows)
+    assert (model.read(slots)["h0"] == 1).all(), "it goes on"
+
+
+def test_what_is_staged_for_a_capture_that_fails_is_not_freed_under_way(tmp_path):
+    memory = Failing(7)
+    bucket = open_on_device(tmp_path, cell("lstm"), memory=memory).steps.exchange(1)
+    memory.left = 1
+    with pytest.raises(RuntimeError, match="out of memory"):
+        bucket.capture(lambda _: None)
+    gc.collect()
+    memory.wait_for_all()
+
+
+@pytest.mark.parametrize("bound", ["_MOST_COPIES", "_MOST_BYTES"])
+def test_copies_that_wait_for_the_store_leave_the_device(tmp_path, monkeypatch, bound):
+    monkeypatch.setattr(f"carousel_server.runtime.ondevice.rowcopy.{bound}", 3)
+    memory = DeferredMemory(6)
+    model = open_on_device(tmp_path, cell("lstm"), memory=memory)
+    copies = []
+    for number in range(20):
+        model.write(np.array([1]), {s.name: np.full((1, 8), number) for s in model.spec.states})
+        copies.append(model.copy(np.array([1])))
+    held = [copy for copy in copies if copy._parts]
+    assert len(held) <= 3
+    assert [copy.get()["h0"][0, 0] for copy in copies] == list(range(20))
