@@ -100,7 +100,10 @@ class Outstanding:
         """
         self._copies.append((weakref.ref(copy), copy.nbytes))
         self._nbytes += copy.nbytes
-        while len(self._copies) > _MOST_COPIES or self._nbytes > _MOST_BYTES:
+        while len(self._copies) > _MOST_COPIES or (
+            # However large the newest one is, nobody waits for it here.
+            self._nbytes > _MOST_BYTES and len(self._copies) > 1
+        ):
             oldest, nbytes = self._copies.popleft()
             self._nbytes -= nbytes
             if (known := oldest()) is not None:
