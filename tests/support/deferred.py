@@ -62,13 +62,13 @@ class DeferredMemory(HostMemory):
         return _Event()
 
     def record(self, event, stream):
-        event.recorded += 1
-        number = event.recorded
-
         def note():
             event.passed = max(event.passed, number)
 
-        self._put(stream, note)
+        with self._lock:  # whoever waits for it must find it in its stream
+            event.recorded += 1
+            number = event.recorded
+            self._put(stream, note)
 
     def hold(self, stream, event):
         number = event.recorded  # by now: later times don't count

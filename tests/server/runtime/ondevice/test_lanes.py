@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import queue
 import random
+import threading
 from collections import deque
 
 import numpy as np
@@ -88,6 +90,54 @@ class Pair:
         self.ours.write(slots, states)
         for given in states.values():
             given[:] = np.nan
+
+
+class Reader(threading.Thread):
+    """Gets copies that others get too."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.copies, self.seen = queue.Queue(), []
+
+    def run(self):
+        while (given := self.copies.get()) is not None:
+            copy, wanted = given
+            self.seen.append((copy.get(), wanted, copy.done))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_read_the_same_copies_while_another_model_is_captured(tmp_path, seed):
+    """The keeper, a snapshot and the engine; and a new version that is loaded meanwhile."""
+    pair, readers = Pair(tmp_path, seed, by_steps=False), [Reader(), Reader()]
+    other = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(seed), largest=2)
+    other.memory.gate = pair.ours.memory.gate
+    capturing = threading.Thread(
+        target=lambda: [other.steps.exchange(1 + n % 2).capture(rest) for n in range(40)],
+        daemon=True,
+    )
+    for thread in (*readers, capturing):
+        thread.start()
+    for _ in range(60):
+        pair.random.choice([pair.start, pair.start, pair.land])()
+        pair.copy()
+        for reader in readers:
+            reader.copies.put(pair.copies[-1])
+        pair.look()
+    for reader in readers:
+        reader.copies.put(None)
+    for thread in (*readers, capturing):
+        thread.join(60)
+        assert not thread.is_alive(), "it waits for somebody who waits for it"
+    for states, wanted, done in [seen for reader in readers for seen in reader.seen]:
+        assert done
+        for name, value in wanted.items():
+            same(states[name], value)
+    assert [len(reader.seen) for reader in readers] == [60, 60]
+
+
+def rest(there):
+    for values in there.values():
+        values[...] = 0
 
 
 @pytest.mark.parametrize("seed", range(12))
