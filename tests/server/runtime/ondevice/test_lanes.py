@@ -78,7 +78,6 @@ class Pair:
     def forget(self):
         if self.copies:
             self.copies.pop(self.random.randrange(len(self.copies)))
-            gc.collect()
 
     def write(self):
         slots = self.some()
@@ -140,7 +139,7 @@ def rest(there):
         values[...] = 0
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("by_steps", [False, True], ids=["whole", "steps"])
 def test_whatever_is_under_way_together_comes_out_as_if_it_were_not(tmp_path, seed, by_steps):
     pair = Pair(tmp_path, seed, by_steps=by_steps)
@@ -206,7 +205,7 @@ def test_a_row_that_overflows_half_way_while_others_run_has_its_old_state(tmp_pa
 
 def test_copies_that_nobody_waits_for_are_not_freed_under_way(tmp_path):
     model = open_on_device(tmp_path, cell("lstm"), memory=DeferredMemory(4))
-    for _ in range(12):
+    for _ in range(8):
         model.copy(np.array([1, 2]))
     gc.collect()
     model.memory.wait_for_all()
