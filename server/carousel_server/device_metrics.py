@@ -24,8 +24,8 @@ class DeviceCollector(Collector):
         yield _sums("graph_captures", "Graphs captured", models, lambda m: m.counts.captures)
         yield _sums("graph_replays", "Runs of captured graphs", models, lambda m: m.counts.replays)
         yield _sums(
-            "overlapped_ticks",
-            "Ticks that were queued on the device while another one was under way",
+            "overlapped_runs",
+            "Runs that were queued on the device while another one was under way",
             models,
             lambda m: m.overlapped,
         )

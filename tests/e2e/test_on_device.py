@@ -74,7 +74,7 @@ def test_clients_on_a_late_device(server):
     with ThreadPoolExecutor(CLIENTS) as pool:
         for done in [pool.submit(converse, server.address, seed) for seed in range(CLIENTS)]:
             done.result(60)
-    for name in ("overlapped_ticks", "parks", "restores"):
+    for name in ("overlapped_runs", "parks", "restores"):
         assert told(server, f"carousel_{name}_total") > 0, name
 
 

@@ -68,7 +68,7 @@ def test_a_tick_moves_the_counters(registry):
 
 def test_ticks_that_were_queued_behind_another_one(registry):
     def count():
-        return registry.get_sample_value("carousel_overlapped_ticks_total", {"model": "keywords"})
+        return registry.get_sample_value("carousel_overlapped_runs_total", {"model": "keywords"})
 
     model, rng, ones, before = registry.model, np.random.default_rng(0), np.ones(2, int), count()
     runs = [model.start(np.array(s), ones, inputs(model, rng, 1, 2)) for s in ([1, 2], [3, 4])]

@@ -138,7 +138,7 @@ class DeviceModel:
 
     @property
     def overlapped(self) -> int:
-        """How many ticks were queued while another one was under way."""
+        """How many runs were queued while another one was under way."""
         return self._lanes.overlapped
 
     def run(self, slots: NDArray[np.int64], lengths: NDArray[np.int64], inputs: Arrays) -> Outcome:

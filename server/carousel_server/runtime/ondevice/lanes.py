@@ -165,7 +165,7 @@ class Lanes:
     """The lanes of one model: as many as there were ever ticks under way at once."""
 
     def __init__(self, memory: Memory) -> None:
-        self.overlapped = 0  # ticks that were queued while another one was under way
+        self.overlapped = 0  # runs that were queued while another one was under way
         self._memory = memory
         self._lanes: list[Lane] = []
         self._free: list[Lane] = []

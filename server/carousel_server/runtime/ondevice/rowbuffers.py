@@ -9,6 +9,7 @@ from typing import Any
 
 from carousel_server.runtime.ondevice.exchange import Exchange
 from carousel_server.runtime.ondevice.memory import Bytes, Memory, Stream
+from carousel_server.runtime.session import RUNTIME_ERRORS
 
 # Of one size, so many are kept for the next time; what is beyond that was needed once.
 _MOST_IDLE = 4
@@ -100,7 +101,13 @@ class RowBuffers:
         if len(idle) >= _MOST_UNDER_WAY:
             idle[0].wait()
             return idle.popleft()
-        return self._make(count)
+        try:
+            return self._make(count)
+        except RUNTIME_ERRORS:
+            if not idle:
+                raise
+            idle[0].wait()  # there is no room for another one: the next that is free will do
+            return idle.popleft()
 
     def give(self, buffer: RowBuffer) -> None:
         """Take a buffer back; what was queued for it may be on its way still."""

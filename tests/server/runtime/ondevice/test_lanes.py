@@ -265,3 +265,28 @@ def test_copies_that_wait_for_the_store_leave_the_device(tmp_path, monkeypatch, 
     held = [copy for copy in copies if copy._parts]
     assert len(held) <= 3
     assert [copy.get()["h0"][0, 0] for copy in copies] == list(range(20))
+
+
+class Full(DeferredMemory):
+    """It ends at the next block where it is told to."""
+
+    full = False
+
+    def block(self, nbytes):
+        if self.full:
+            raise RuntimeError("Failed to allocate memory for requested buffer")
+        return super().block(nbytes)
+
+
+def test_where_there_is_no_room_rows_travel_one_after_the_other(tmp_path):
+    memory = Full(8)
+    model = open_on_device(tmp_path, cell("lstm"), memory=memory)
+    slots, rows = np.array([1, 2]), {s.name: np.ones((2, 8)) for s in model.spec.states}
+    model.write(slots, rows)
+    memory.full = True
+    for value in (2, 3):
+        model.write(slots, {name: np.full((2, 8), value) for name in rows})
+    with pytest.raises(RuntimeError, match="Failed to allocate"):
+        model.write(np.arange(1, 6), {name: np.zeros((5, 8)) for name in rows})
+    memory.full = False
+    assert (model.read(slots)["h0"] == 3).all()
