@@ -280,13 +280,13 @@ class Full(DeferredMemory):
 
 def test_where_there_is_no_room_rows_travel_one_after_the_other(tmp_path):
     memory = Full(8)
-    model = open_on_device(tmp_path, cell("lstm"), memory=memory)
+    model = open_on_device(tmp_path, cell("lstm"), slots=40, largest=4, memory=memory)
     slots, rows = np.array([1, 2]), {s.name: np.ones((2, 8)) for s in model.spec.states}
     model.write(slots, rows)
     memory.full = True
     for value in (2, 3):
         model.write(slots, {name: np.full((2, 8), value) for name in rows})
     with pytest.raises(RuntimeError, match="Failed to allocate"):
-        model.write(np.arange(1, 6), {name: np.zeros((5, 8)) for name in rows})
+        model.write(np.arange(1, 31), {name: np.zeros((30, 8)) for name in rows})
     memory.full = False
     assert (model.read(slots)["h0"] == 3).all()
