@@ -79,7 +79,9 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
     text = [name for name in header if _is_text(cells[name])]
     wanted = wanted or tuple(name for name in header if name not in text)
     if not wanted:
-        raise DataError(f"{path} has no column of numbers, only {', '.join(header)}.")
+        raise DataError(
+            f"{path} has no column of numbers, only {', '.join(header)}.{_semicolons(header)}"
+        )
     raw = np.stack([_numbers(path, name, cells[name]) for name in wanted], axis=1)  # (N, C)
     complete, dropped, filled = fill_forward(raw)
     if not len(complete):
@@ -171,9 +173,16 @@ def read_cells(path: Path) -> tuple[list[str], list[list[str]]]:
         if len(row) != len(header):
             raise DataError(
                 f"Line {number} of {path} has {counted(len(row), 'cell')} where the header has "
-                f"{len(header)}."
+                f"{len(header)}.{_semicolons(header)}"
             )
     return header, rows
+
+
+def _semicolons(header: Sequence[str]) -> str:
+    """Return a hint for a file that is separated by something else than commas."""
+    if len(header) > 1 or ";" not in header[0]:
+        return ""
+    return " It seems to be separated by semicolons; commas are expected, and points in numbers."
 
 
 def _is_text(cells: Sequence[str]) -> bool:

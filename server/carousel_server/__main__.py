@@ -22,6 +22,9 @@ Each flag can be given as a variable (--max-chunk: CAROUSEL_MAX_CHUNK) or in the
 (max_chunk: 100). A flag wins over a variable, a variable over the file.
 """
 
+# What a shell gives for a program that SIGINT has ended.
+_INTERRUPTED = 130
+
 # What gRPC is told before it is loaded, where nobody has told it otherwise.
 _GRPC = {
     # A line of its own for each handshake that fails would stand between lines of JSON.
@@ -49,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     except CarouselError as error:
         sys.stderr.write(f"carousel-server: {error}\n")
         return 1
+    except KeyboardInterrupt:  # while models are loaded; later it is a signal to drain
+        return _INTERRUPTED
 
 
 async def _serve(settings: Settings, working: set[object]) -> int:

@@ -50,8 +50,8 @@ def load_models(settings: Settings, device: Device) -> list[Loaded]:
             loaded.append(load_model(entry, settings, device))
         except ModelFileError as error:
             problems.append(str(error))
-    for folder in repository.without_model(settings.models):
-        log.get().warning("no model here", folder=str(folder), expected=repository.FILE_NAME)
+    for folder, expected in repository.slips(settings.models):
+        log.get().warning("no model here", folder=str(folder), expected=expected)
     if problems:
         raise ModelFileError(
             settings.models, "not every model can be served\n  " + "\n  ".join(problems)

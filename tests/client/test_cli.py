@@ -343,3 +343,10 @@ def test_the_command_is_installed_under_its_name():
     (script,) = entry_points(group="console_scripts", name="carousel")
     assert script.value == "carousel_client.cli:main"
     assert carousel.__version__
+
+
+@pytest.mark.parametrize("line", ["1;2", "a;b"])
+def test_semicolons_are_not_taken_for_a_header(run, line):
+    found = run("stream", "sum", stdin=f"{line}\n")
+    assert found.exit_code == 1
+    assert "line 1: values separated by commas were expected; semicolons came" in found.stderr

@@ -38,6 +38,8 @@ def test_columns_are_chosen_in_the_order_asked_for(tmp_path):
         ("date\nmonday\n", [], ["no column of numbers"]),
         ("date,a\nmonday,1\n", ["date"], ["Line 2", "'monday'"]),
         ("a,b\n1\n", [], ["Line 2 of", "has 1 cell where the header has 2."]),
+        ("date;a\nmonday;1\n", [], ["only date;a", "separated by semicolons"]),
+        ("date;a\nmonday;1,5\n", [], ["Line 2 of", "separated by semicolons"]),
         ("a,a\n1,2\n", [], ["one name"]),
         ("a,b\n,1\n", [], ["'a'", "no values"]),
         ("a\n", [], ["header"]),

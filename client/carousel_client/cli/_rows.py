@@ -128,6 +128,10 @@ class CsvReader:
         """
         cells = _cells(number, line)
         if self._picked is None:
+            if len(cells) == 1 and ";" in line:
+                raise InputError(
+                    f"line {number}: values separated by commas were expected; semicolons came"
+                )
             if self._header is None and not any(_is_number(cell) for cell in cells):
                 self._header = cells
                 self._picked = self._by_name(number, cells)

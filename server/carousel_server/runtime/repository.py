@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +87,14 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def without_model(folder: Path) -> list[Path]:
-    """Return the version folders that hold no model file: a slip, most likely."""
-    return [
-        version
-        for version in sorted(folder.glob("*/*"))
-        if version.is_dir()
-        and not version.name.startswith(".")
-        and not version.parent.name.startswith(".")
-        and not (version / FILE_NAME).is_file()
-    ]
+def slips(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield folders that hold no model where one is looked for, and what was expected instead."""
+    for model in sorted(_folders(folder)):
+        if (model / FILE_NAME).is_file():
+            yield model, f"{model.name}/VERSION/{FILE_NAME}"
+        for version in sorted(_folders(model)):
+            if (version / FILE_NAME).is_file():
+                continue
+            deeper = any((path / FILE_NAME).is_file() for path in _folders(version))
+            why = ", and no slash in a model's name" if deeper else ""
+            yield version, FILE_NAME + why

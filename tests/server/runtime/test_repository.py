@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from carousel_server.errors import ModelFileError
-from carousel_server.runtime.repository import scan
+from carousel_server.runtime.repository import scan, slips
 
 
 def make(folder, *names: str):
@@ -47,3 +47,14 @@ def test_folders_that_are_no_repository(tmp_path):
     file.touch()
     with pytest.raises(ModelFileError, match="there is no such folder"):
         scan(file)
+
+
+def test_folders_that_hold_no_model_where_one_is_looked_for(tmp_path):
+    make(tmp_path, "good/1", "flat", "deep/er/1")
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+    (tmp_path / ".git" / "1").mkdir(parents=True)
+    assert {str(path.relative_to(tmp_path)): why for path, why in slips(tmp_path)} == {
+        "flat": "flat/VERSION/model.onnx",
+        "deep/er": "model.onnx, and no slash in a model's name",
+        "empty/1": "model.onnx",
+    }
