@@ -6,8 +6,6 @@ and how all of it is tested without a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -22,6 +20,7 @@ from carousel_server.runtime.ondevice import proof
 from carousel_server.runtime.ondevice.budget import check_pool
 from carousel_server.runtime.ondevice.choosing import Choosing, DeviceOptions
 from carousel_server.runtime.ondevice.devicepool import DevicePool
+from carousel_server.runtime.ondevice.exchange import Arrays
 from carousel_server.runtime.ondevice.fused import Fused
 from carousel_server.runtime.ondevice.lanes import Lanes
 from carousel_server.runtime.ondevice.memory import Memory
@@ -29,8 +28,6 @@ from carousel_server.runtime.ondevice.steps import CaptureFailed, Counts, Steps
 from carousel_server.runtime.ondevice.underway import Outcome, UnderWay
 from carousel_server.runtime.session import RUNTIME_ERRORS, create_session, first_line
 from carousel_server.spec import ModelSpec
-
-Arrays = Mapping[str, NDArray[np.generic]]
 
 _PROVED_ROWS = 5
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from carousel_server.runtime import pool as rows_of
 from carousel_server.runtime.ondevice.buckets import LARGEST
-from carousel_server.runtime.ondevice.exchange import Exchange
+from carousel_server.runtime.ondevice.exchange import Arrays, Exchange
 from carousel_server.runtime.ondevice.layout import Port
 from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.runtime.ondevice.rowbuffers import RowBuffer, RowBuffers
 from carousel_server.runtime.ondevice.rowcopy import Outstanding, RowCopy
 from carousel_server.spec import StateSpec
 
-Arrays = Mapping[str, NDArray[np.generic]]
 CreateSession = Callable[[bytes], ort.InferenceSession]
 
 _SLOTS = np.dtype(np.int64)
@@ -49,18 +48,13 @@ class DevicePool:
             }
         self._reader = create(rows_of.reader_graph(states, slots + 1).SerializeToString())
         self._writer = create(rows_of.writer_graph(states, slots + 1).SerializeToString())
-        self._out = RowBuffers(memory, self._make_reader)
-        self._in = RowBuffers(memory, self._make_writer)
+        self._out = RowBuffers(self._make_reader)
+        self._in = RowBuffers(self._make_writer)
         self._outstanding = Outstanding()
         # What a GPU's memory begins with is anything; scratch at least is to be finite.
         self.write(
             np.zeros(1, np.int64), {s.name: np.zeros((1, *s.shape), s.dtype) for s in states}
         )
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the device that rows on their way lie in; the pool itself is not counted."""
-        return self._out.nbytes + self._in.nbytes
 
     def read(self, slots: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Return the states in `slots` [N], each `[N, *shape]`, on the host."""

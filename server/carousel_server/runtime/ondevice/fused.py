@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from carousel_server.runtime import poolgraph
 from carousel_server.runtime.ondevice.devicepool import DevicePool
-from carousel_server.runtime.ondevice.exchange import NOT_CAPTURED, Exchange
+from carousel_server.runtime.ondevice.exchange import NOT_CAPTURED, Arrays, Exchange
 from carousel_server.runtime.ondevice.lanes import Lanes
 from carousel_server.runtime.ondevice.layout import Port
 from carousel_server.runtime.ondevice.memory import Memory
 from carousel_server.runtime.ondevice.underway import Outcome, UnderWay
 from carousel_server.spec import ModelSpec
-
-Arrays = Mapping[str, NDArray[np.generic]]
 
 # Small shapes are many and cheap, large ones are few: both bounds are far from what ticks need.
 _MAX_KEPT = 256

@@ -6,7 +6,7 @@ is to run, in whichever way, is compared on random inputs before it serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from carousel_server.runtime.device import Device
 from carousel_server.runtime.manifest import ModelFile
 from carousel_server.runtime.ondevice.devicepool import DevicePool
+from carousel_server.runtime.ondevice.exchange import Arrays
+from carousel_server.runtime.ondevice.underway import Outcome
 from carousel_server.runtime.session import create_session
 from carousel_server.spec import ModelSpec, TensorSpec
 
-Arrays = Mapping[str, NDArray[np.generic]]
-Outcome = tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]
 Run = Callable[[NDArray[np.int64], NDArray[np.int64], Arrays], Outcome]
 
 #: Largest difference, relative to the larger of 1 and the value, that is rounding: well above the

@@ -28,11 +28,6 @@ class RowBuffer:
         self.inputs: dict[str, Any] = exchange.inputs.views(self._inbox)
         self._ready, self._done = memory.event(), memory.event()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes on the device."""
-        return self._exchange.nbytes
-
     @cached_property
     def _outbox(self) -> Bytes:
         return self._memory.staging(self._exchange.outputs.nbytes)
@@ -82,15 +77,10 @@ class RowBuffers:
     `give` may come from any thread.
     """
 
-    def __init__(self, memory: Memory, make: Callable[[int], RowBuffer]) -> None:
-        self._memory, self._make = memory, make
+    def __init__(self, make: Callable[[int], RowBuffer]) -> None:
+        self._make = make
         self._given: deque[RowBuffer] = deque()
         self._idle: dict[int, deque[RowBuffer]] = {}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the device of those that nobody has."""
-        return sum(buffer.nbytes for buffers in self._idle.values() for buffer in list(buffers))
 
     def take(self, count: int) -> RowBuffer:
         """Return a buffer for `count` rows that nothing is queued for any more."""

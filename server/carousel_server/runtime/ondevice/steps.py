@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from carousel_server.runtime import poolgraph
 from carousel_server.runtime.ondevice import buckets
 from carousel_server.runtime.ondevice.devicepool import DevicePool
-from carousel_server.runtime.ondevice.exchange import Exchange
+from carousel_server.runtime.ondevice.exchange import Arrays, Exchange
 from carousel_server.runtime.ondevice.lanes import Lane, Lanes
 from carousel_server.runtime.ondevice.rowcopy import RowCopy
 from carousel_server.runtime.ondevice.underway import Outcome, Restoring, UnderWay
 from carousel_server.runtime.session import RUNTIME_ERRORS, first_line
 from carousel_server.spec import ModelSpec
-
-Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +128,8 @@ class Steps:
         launches = list(plan(active.tolist(), self._costs))
         for size in {launch.bucket for launch in launches}:
             self.prepare(size)
-        if len(launches) == 1:
-            lane = self._send(launches, order, slots, inputs)
-            return UnderWay(self._lanes, lane, self._collector(launches, order, inputs))
-        # One launch writes all or nothing; of several, the first ones could stand alone.
+        # One launch writes all or nothing; of several, as there are here, the first ones could
+        # stand alone.
         restore = partial(self._restore, slots, self._pool.backup(slots))
         try:
             lane = self._send(launches, order, slots, inputs)

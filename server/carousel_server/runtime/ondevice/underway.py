@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel_server.runtime.ondevice.exchange import Arrays
 from carousel_server.runtime.ondevice.lanes import Lane, Lanes
 
-Arrays = Mapping[str, NDArray[np.generic]]
 #: Outputs by name, and which rows, `[B]`, came out not finite.
 Outcome = tuple[dict[str, NDArray[np.generic]], NDArray[np.bool_]]
 
